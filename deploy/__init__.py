@@ -1,0 +1,1 @@
+"""What runs Rapport: the laptop launcher, images, compose, Kubernetes, dashboards and the demo."""
