@@ -1,0 +1,226 @@
+"""The family of errors: what can go wrong, said without knowing how it travels.
+
+RapportError
+├── InvalidArgument      the request breaks a rule; names each field
+├── OutOfRange           the place asked for lies outside what is kept
+├── Unauthenticated      nobody we know is asking
+├── PermissionDenied     the caller is known but may not
+├── NotFound             no such resource in the caller's workspace
+├── AlreadyExists        a unique value is taken; names who has it
+├── FailedPrecondition   the resource's state does not allow this
+├── Aborted              somebody else was faster, or the etag is old
+├── ResourceExhausted    a named limit is reached
+├── Unavailable          a part of the platform does not answer; try again
+├── DeadlineExceeded     the time was over before there was an answer
+├── Unimplemented        no such method
+└── Bug                  our fault; the caller only learns the correlation id
+
+Each class is one status on the wire (`kernel/wire_errors.py`); the reason is the finer word a program can match on.
+Where a class has one reason, its constructor takes what the reason's metadata needs; else reason, message, metadata.
+Everything an error carries is shown to the caller, so nothing a driver said belongs in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Self
+
+
+class Reason(StrEnum):
+    """Why a call failed: the names of the proto enum `ErrorReason` without their prefix."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
+        return name
+
+    FIELD_INVALID = auto()
+    FILTER_INVALID = auto()
+    ORDER_BY_INVALID = auto()
+    PAGE_TOKEN_INVALID = auto()
+    PAGE_TOKEN_MISMATCH = auto()
+    READ_TOKEN_INVALID = auto()
+    REQUEST_ID_REUSED = auto()
+    CREDENTIAL_INVALID = auto()
+    SCOPE_MISSING = auto()
+    RESOURCE_NOT_FOUND = auto()
+    RESOURCE_EXISTS = auto()
+    STATE_FORBIDS = auto()
+    ETAG_MISMATCH = auto()
+    CONFLICT = auto()
+    LIMIT_REACHED = auto()
+    SERVICE_UNAVAILABLE = auto()
+    VIEW_BEHIND = auto()
+    BUG = auto()
+    DEADLINE_EXCEEDED = auto()
+    METHOD_UNKNOWN = auto()
+    OUT_OF_RANGE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field that breaks a rule; `field` is its path in the request, `reason` the rule's name."""
+
+    field: str
+    description: str
+    reason: str = ""
+
+
+class RapportError(Exception):
+    """A failure that the caller may see: a reason, a sentence, and metadata a program can read."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        metadata: Mapping[str, str] | None = None,
+        violations: Iterable[FieldViolation] = (),
+    ) -> None:
+        super().__init__(message)
+        # A `Reason`; only one that a newer peer sent and we do not know is kept as it came.
+        self.reason = reason
+        self.message = message
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
+
+    @classmethod
+    def restored(
+        cls,
+        reason: str,
+        message: str,
+        metadata: Mapping[str, str],
+        violations: Iterable[FieldViolation] = (),
+    ) -> Self:
+        """Builds the error as it came over the wire, past the narrower constructors of the family."""
+        error = cls.__new__(cls)
+        RapportError.__init__(error, reason, message, metadata, violations)
+        return error
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.reason}, {self.message!r}, {self.metadata})"
+
+
+class InvalidArgument(RapportError):
+    """When the request breaks a rule whatever the state of the system is."""
+
+    def __init__(
+        self,
+        violations: Iterable[FieldViolation],
+        *,
+        reason: str = Reason.FIELD_INVALID,
+        message: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        found = tuple(violations)
+        said = "; ".join(f"{violation.field}: {violation.description}" for violation in found)
+        super().__init__(reason, message or said or "the request is invalid", metadata, found)
+
+    @classmethod
+    def of(
+        cls,
+        field: str,
+        description: str,
+        *,
+        reason: str = Reason.FIELD_INVALID,
+        metadata: Mapping[str, str] | None = None,
+    ) -> InvalidArgument:
+        """Says that one field is wrong."""
+        return cls([FieldViolation(field, description)], reason=reason, metadata=metadata)
+
+
+class OutOfRange(RapportError):
+    """When the position or time asked for lies outside what is kept."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.OUT_OF_RANGE, message)
+
+
+class Unauthenticated(RapportError):
+    """When there is no credential, or one that nobody issued, or one that has expired."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.CREDENTIAL_INVALID, message)
+
+
+class PermissionDenied(RapportError):
+    """When the caller lacks a scope; asked before existence, so that it tells nothing about it."""
+
+    def __init__(self, scope: str, *, message: str = "") -> None:
+        super().__init__(
+            Reason.SCOPE_MISSING, message or f"the caller lacks the scope {scope}", {"scope": scope}
+        )
+
+
+class NotFound(RapportError):
+    """When the caller's workspace holds no such resource."""
+
+    def __init__(self, resource: str, *, message: str = "") -> None:
+        super().__init__(
+            Reason.RESOURCE_NOT_FOUND,
+            message or f"{resource} does not exist",
+            {"resource": resource},
+        )
+
+
+class AlreadyExists(RapportError):
+    """When a value that must be unique is taken; names the resource that has it."""
+
+    def __init__(self, existing_name: str, field: str, *, message: str = "") -> None:
+        super().__init__(
+            Reason.RESOURCE_EXISTS,
+            message or f"{existing_name} already has this {field}",
+            {"existing_name": existing_name, "field": field},
+        )
+
+
+class FailedPrecondition(RapportError):
+    """When the resource's state does not allow this and repeating it will not help."""
+
+    def __init__(self, message: str, *, resource: str = "", state: str = "") -> None:
+        said = {"resource": resource, "state": state}
+        super().__init__(
+            Reason.STATE_FORBIDS, message, {key: value for key, value in said.items() if value}
+        )
+
+
+class Aborted(RapportError):
+    """When somebody else was faster (CONFLICT) or the etag is old (ETAG_MISMATCH); read again and decide anew."""
+
+
+class ResourceExhausted(RapportError):
+    """When a named limit is reached."""
+
+    def __init__(self, limit: str, maximum: int, *, message: str = "") -> None:
+        super().__init__(
+            Reason.LIMIT_REACHED,
+            message or f"the limit {limit} of {maximum} is reached",
+            {"limit": limit, "maximum": str(maximum)},
+        )
+
+
+class Unavailable(RapportError):
+    """When a part of the platform does not answer; the same call may succeed later."""
+
+    def __init__(self, service: str, *, message: str = "") -> None:
+        super().__init__(
+            Reason.SERVICE_UNAVAILABLE, message or f"{service} does not answer", {"service": service}
+        )
+
+
+class DeadlineExceeded(RapportError):
+    """When the time was over before there was an answer (DEADLINE_EXCEEDED, VIEW_BEHIND)."""
+
+
+class Unimplemented(RapportError):
+    """When there is no such method."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(Reason.METHOD_UNKNOWN, f"there is no method {method}")
+
+
+class Bug(RapportError):
+    """When our own code is wrong; its message goes to the log and never to the caller."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.BUG, message)
