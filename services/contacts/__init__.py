@@ -1,0 +1,1 @@
+"""The people and companies of the CRM: one stream per contact."""

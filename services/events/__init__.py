@@ -1,0 +1,1 @@
+"""The customer events: what people did, as sources sent it."""

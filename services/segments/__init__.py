@@ -1,0 +1,1 @@
+"""Segments: which profiles belong together, kept current."""
