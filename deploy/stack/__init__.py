@@ -1,0 +1,1 @@
+"""The development stack: PostgreSQL, NATS and Rapport's processes as supervised children."""
