@@ -1,4 +1,4 @@
-"""The build hook: a wheel carries the generated protos at its top, an editable install makes them."""
+"""The build hook: a wheel carries the generated protos, an editable install makes them."""
 
 import runpy
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The services: each its own process, database and log; they know each other only through protos."""
+"""The services: own process, own database, own log; they meet only through protos."""
