@@ -2,12 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # What the tests run: make test T=tests/unit, or T="-k merge".
-T ?=
 # What the demo shows: make demo DATA=file.
-DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen demo up down test check fmt bench
+.PHONY: help setup gen demo up down test check fmt bench lock
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +31,7 @@ check: gen ## Lint, types, boundaries, protos and the unit tests
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf format protos --diff --exit-code
-	! git rev-parse --quiet --verify main:buf.yaml >/dev/null || \
+	! git rev-parse --quiet --verify main:protos/rapport >/dev/null || \
 	  $(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#branch=main"
 	$(BIN)/pytest tests/unit
 
@@ -48,9 +46,14 @@ bench: gen ## Measure; numbers go to bench/results
 gen: $(READY) ## Generate Python from the protos into protos/gen
 	@$(BIN)/python protos/generate.py
 
+lock: ## Resolve pyproject.toml again (needs uv) into requirements.lock, hashes only
+	uv lock --quiet $(if $(UPGRADE),--upgrade)
+	uv export --quiet --frozen --no-emit-project --no-header --no-annotate -o requirements.lock
+
 $(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PYTHON must be 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	INSTALL="$(BIN)/python -m pip install"; \
+	INSTALL="$(BIN)/python -m pip --disable-pip-version-check install"; \
 	! command -v uv >/dev/null || INSTALL="uv pip install --python $(BIN)/python"; \
 	$$INSTALL --quiet --require-hashes -r requirements.lock && \
 	$$INSTALL --quiet --no-deps --no-build-isolation -e .
