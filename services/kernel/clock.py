@@ -1,4 +1,4 @@
-"""Time and ids: the only place that reads the clock, so that everything else can be told what time it is."""
+"""Time and ids: the only place that reads the clock; everything else is told what time it is."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ class FixedClock:
 class Ids:
     """Makes UUIDv7 (RFC 9562): they sort by the time they were made, also within a millisecond.
 
-    The 12 bits after the version hold the fraction of the millisecond. When the clock stands still or goes back, the
-    60 bits of time go on from the last id instead, so ids of one process never go back.
+    The 12 bits after the version hold the fraction of the millisecond. When the clock stands still
+    or goes back, the 60 bits of time go on from the last id instead, so ids of one process never go
+    back.
     """
 
     def __init__(self, clock: Clock, randomness: Callable[[int], bytes] = os.urandom) -> None:

@@ -1,7 +1,8 @@
-"""What a process is told by its environment: read once, at the composition root, and checked as a whole.
+"""What a process is told by its environment: read once, and checked as a whole.
 
-Nothing else reads the environment; everything else receives values. All that is missing or ill is reported together,
-and neither `repr` nor an error ever shows a secret.
+It is read at the composition root; nothing else reads the environment; everything else receives
+values. All that is missing or ill is reported together, and neither `repr` nor an error ever shows
+a secret.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class _Common(TypedDict):
 class _Reader:
     """Reads variables one by one and keeps what is wrong with them until `complain`.
 
-    An ill variable reads as something of the right type that is never seen, because `complain` raises first.
+    An ill variable reads as something of the right type that is never seen, because `complain`
+    raises first.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:

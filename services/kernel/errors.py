@@ -15,52 +15,49 @@ RapportError
 ├── Unimplemented        no such method
 └── Bug                  our fault; the caller only learns the correlation id
 
-Each class is one status on the wire (`kernel/wire_errors.py`); the reason is the finer word a program can match on.
-Where a class has one reason, its constructor takes what the reason's metadata needs; else reason, message, metadata.
-Everything an error carries is shown to the caller, so nothing a driver said belongs in one.
+Each class is one status on the wire (`kernel/wire_errors.py`); the reason is the finer word a
+program can match on. Where a class has one reason, its constructor takes what the reason's metadata
+needs; else reason, message, metadata. Everything an error carries is shown to the caller, so
+nothing a driver said belongs in one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum, auto
+from enum import StrEnum
 from typing import Self
 
 
 class Reason(StrEnum):
     """Why a call failed: the names of the proto enum `ErrorReason` without their prefix."""
 
-    @staticmethod
-    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
-        return name
-
-    FIELD_INVALID = auto()
-    FILTER_INVALID = auto()
-    ORDER_BY_INVALID = auto()
-    PAGE_TOKEN_INVALID = auto()
-    PAGE_TOKEN_MISMATCH = auto()
-    READ_TOKEN_INVALID = auto()
-    REQUEST_ID_REUSED = auto()
-    CREDENTIAL_INVALID = auto()
-    SCOPE_MISSING = auto()
-    RESOURCE_NOT_FOUND = auto()
-    RESOURCE_EXISTS = auto()
-    STATE_FORBIDS = auto()
-    ETAG_MISMATCH = auto()
-    CONFLICT = auto()
-    LIMIT_REACHED = auto()
-    SERVICE_UNAVAILABLE = auto()
-    VIEW_BEHIND = auto()
-    BUG = auto()
-    DEADLINE_EXCEEDED = auto()
-    METHOD_UNKNOWN = auto()
-    OUT_OF_RANGE = auto()
+    FIELD_INVALID = "FIELD_INVALID"
+    FILTER_INVALID = "FILTER_INVALID"
+    ORDER_BY_INVALID = "ORDER_BY_INVALID"
+    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"  # noqa: S105, the name of a reason
+    PAGE_TOKEN_MISMATCH = "PAGE_TOKEN_MISMATCH"  # noqa: S105, the name of a reason
+    READ_TOKEN_INVALID = "READ_TOKEN_INVALID"  # noqa: S105, the name of a reason
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    CREDENTIAL_INVALID = "CREDENTIAL_INVALID"
+    SCOPE_MISSING = "SCOPE_MISSING"
+    RESOURCE_NOT_FOUND = "RESOURCE_NOT_FOUND"
+    RESOURCE_EXISTS = "RESOURCE_EXISTS"
+    STATE_FORBIDS = "STATE_FORBIDS"
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    CONFLICT = "CONFLICT"
+    LIMIT_REACHED = "LIMIT_REACHED"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    VIEW_BEHIND = "VIEW_BEHIND"
+    BUG = "BUG"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    METHOD_UNKNOWN = "METHOD_UNKNOWN"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field that breaks a rule; `field` is its path in the request, `reason` the rule's name."""
+    """One field that breaks a rule: its path in the request, a sentence, and the rule's name."""
 
     field: str
     description: str
@@ -92,7 +89,7 @@ class RapportError(Exception):
         metadata: Mapping[str, str],
         violations: Iterable[FieldViolation] = (),
     ) -> Self:
-        """Builds the error as it came over the wire, past the narrower constructors of the family."""
+        """Builds an error that came over the wire, past the narrower constructors."""
         error = cls.__new__(cls)
         RapportError.__init__(error, reason, message, metadata, violations)
         return error
@@ -185,7 +182,7 @@ class FailedPrecondition(RapportError):
 
 
 class Aborted(RapportError):
-    """When somebody else was faster (CONFLICT) or the etag is old (ETAG_MISMATCH); read again and decide anew."""
+    """When somebody else was faster (CONFLICT) or the etag is old (ETAG_MISMATCH)."""
 
 
 class ResourceExhausted(RapportError):
@@ -204,7 +201,9 @@ class Unavailable(RapportError):
 
     def __init__(self, service: str, *, message: str = "") -> None:
         super().__init__(
-            Reason.SERVICE_UNAVAILABLE, message or f"{service} does not answer", {"service": service}
+            Reason.SERVICE_UNAVAILABLE,
+            message or f"{service} does not answer",
+            {"service": service},
         )
 
 
