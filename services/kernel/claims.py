@@ -1,0 +1,77 @@
+"""Claims: values that only one stream of a workspace may hold, taken and released with the events that say so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.kernel.arrays import columns
+from services.kernel.errors import AlreadyExists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Connection
+
+    from services.kernel.work import Change, Work
+
+_OWNERS = """
+select c.workspace, c.scope, c.key, c.stream
+from kernel.claims c
+join unnest($1::text[], $2::text[], $3::text[]) asked(workspace, scope, key) using (workspace, scope, key)
+"""
+
+_RELEASE = """
+delete from kernel.claims c
+using unnest($1::text[], $2::text[], $3::text[]) released(workspace, scope, key)
+where (c.workspace, c.scope, c.key) = (released.workspace, released.scope, released.key)
+"""
+
+_TAKE = """
+insert into kernel.claims (workspace, scope, key, stream)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+"""
+
+Key = tuple[str, str, str]
+Owners = dict[Key, str]
+
+
+async def load_owners(tx: Connection, changes: Sequence[Change]) -> Owners:
+    """Which stream holds each value that the changes want to take."""
+    wanted = [key for change in changes for key in _keys(change, taken=True)]
+    if not wanted:
+        return {}
+    rows = await tx.fetch(_OWNERS, *columns(wanted))
+    return {(row["workspace"], row["scope"], row["key"]): row["stream"] for row in rows}
+
+
+def settle(work: Work, changes: Sequence[Change], owners: Owners) -> None:
+    """Move the claims of one work in `owners`, or raise AlreadyExists and leave it as it was."""
+    after = dict(owners)
+    for change in changes:
+        for key in _keys(change, taken=False):
+            after.pop(key, None)
+    for change in changes:
+        for key in _keys(change, taken=True):
+            owner = after.setdefault(key, change.append.stream)
+            if owner != change.append.stream:
+                raise AlreadyExists(work.resource_name(owner), key[1])
+    owners.clear()
+    owners.update(after)
+
+
+async def save_claims(tx: Connection, changes: Sequence[Change]) -> None:
+    """Write what the accepted changes released and took."""
+    released = [key for change in changes for key in _keys(change, taken=False)]
+    if released:
+        await tx.execute(_RELEASE, *columns(released))
+    taken = [
+        (*key, change.append.stream) for change in changes for key in _keys(change, taken=True)
+    ]
+    if taken:
+        await tx.execute(_TAKE, *columns(taken))
+
+
+def _keys(change: Change, *, taken: bool) -> list[Key]:
+    workspace = change.append.origin.workspace
+    claims = change.taken if taken else change.released
+    return sorted((workspace, claim.scope, claim.key) for claim in claims)

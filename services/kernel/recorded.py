@@ -1,0 +1,113 @@
+"""A recorded event: the message a decider returned, with the metadata the log gave it.
+
+Its raw form is the protobuf `Envelope`, which the log reads, the feed carries and `ReadLog` answers; its decoded
+form is `Recorded`, which views and policies receive. `EventTypes` leads from the first to the second, through
+upcasters, so that code meets only today's event shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from google.protobuf import message_factory
+from google.protobuf.message import DecodeError, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from rapport.common.v1.envelope_pb2 import Envelope
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One event as views and policies see it. Times are aware and in UTC."""
+
+    partition: int
+    position: int
+    workspace: str
+    stream: str
+    version: int
+    event_id: UUID
+    type: str
+    event: Message
+    actor: str
+    correlation_id: str
+    causation_id: str
+    occur_time: datetime
+    record_time: datetime
+
+
+class UndecodableEventError(Exception):
+    """When an envelope's type is unknown or its bytes do not parse: a permanent failure, never retried blindly."""
+
+
+class EventTypes:
+    """The event messages of one or several services, and the upcasters that lead old shapes to today's.
+
+    An upcaster is a pure function from an old message to its successor, which may be old itself.
+    """
+
+    def __init__(
+        self,
+        *modules: ModuleType,
+        upcasters: Mapping[str, Callable[[Message], Message]] | None = None,
+    ) -> None:
+        """Take the generated modules whose top-level messages are events, e.g. `contacts.v1.events_pb2`."""
+        self._classes = {
+            descriptor.full_name: message_factory.GetMessageClass(descriptor)
+            for module in modules
+            for descriptor in module.DESCRIPTOR.message_types_by_name.values()
+        }
+        self._upcasters = dict(upcasters or {})
+
+    def decode(self, envelope: Envelope) -> Recorded:
+        """Decode an envelope into today's shape of its event, else raise UndecodableEventError."""
+        event = self.message(envelope.type, envelope.data)
+        return Recorded(
+            partition=envelope.partition,
+            position=envelope.position,
+            workspace=envelope.workspace,
+            stream=envelope.stream,
+            version=envelope.version,
+            event_id=UUID(envelope.event_id),
+            type=event.DESCRIPTOR.full_name,
+            event=event,
+            actor=envelope.actor,
+            correlation_id=envelope.correlation_id,
+            causation_id=envelope.causation_id,
+            occur_time=utc(envelope.occur_time),
+            record_time=utc(envelope.record_time),
+        )
+
+    def message(self, full_name: str, data: bytes) -> Message:
+        """Parse one event's bytes and bring it to today's shape, else raise UndecodableEventError."""
+        message_class = self._classes.get(full_name)
+        if message_class is None:
+            raise UndecodableEventError(f"no event type {full_name} is known here")
+        try:
+            event: Message = message_class.FromString(data)
+        except DecodeError as error:
+            raise UndecodableEventError(f"the bytes are no {full_name}: {error}") from error
+        while (upcast := self._upcasters.get(event.DESCRIPTOR.full_name)) is not None:
+            try:
+                event = upcast(event)
+            except Exception as error:
+                raise UndecodableEventError(f"upcasting {full_name} failed: {error}") from error
+        return event
+
+
+def short_type(full_name: str) -> str:
+    """`rapport.contacts.v1.ContactCreated` → `ContactCreated`."""
+    return full_name.rpartition(".")[2]
+
+
+def utc(timestamp: Timestamp) -> datetime:
+    """A protobuf timestamp as an aware datetime, to the microsecond."""
+    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)

@@ -1,0 +1,105 @@
+"""States of streams: a cache of the fold, written with the events it was folded from.
+
+A row that is missing or has another shape is not wrong, only slow: the history is loaded instead. So the table may be
+emptied at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.kernel.arrays import columns
+from services.kernel.log import READ_BATCH_SIZE, read_stream
+from services.kernel.recorded import utc
+from services.kernel.work import StreamState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncpg import Connection
+
+    from rapport.common.v1.envelope_pb2 import Envelope
+    from services.kernel.recorded import Recorded
+    from services.kernel.work import Change
+
+_LOAD_STATES = """
+select s.workspace, s.stream, s.version, s.create_time, s.update_time, s.state
+from kernel.states s
+join unnest($1::text[], $2::text[], $3::int[]) asked(workspace, stream, shape) using (workspace, stream, shape)
+"""
+
+_PROBE_STREAMS = """
+select e.workspace, e.stream, e.position
+from kernel.events e
+join unnest($1::text[], $2::text[]) asked(workspace, stream) using (workspace, stream)
+where e.version = 1
+"""
+
+_SAVE_STATES = """
+insert into kernel.states (workspace, stream, version, create_time, update_time, shape, state)
+select workspace, stream, version, time, time, shape, state
+from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::int[], $6::bytea[])
+     saved(workspace, stream, version, time, shape, state)
+on conflict (workspace, stream) do update
+set version = excluded.version, update_time = excluded.update_time, shape = excluded.shape, state = excluded.state
+"""
+
+async def load_states(
+    tx: Connection, shapes: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], StreamState]:
+    """The states of (workspace, stream)s, folded or to be folded from their history; version 0 where none exists."""
+    if not shapes:
+        return {}
+    states = dict.fromkeys(shapes, StreamState())
+    asked = [(*stream, shape) for stream, shape in shapes.items()]
+    for row in await tx.fetch(_LOAD_STATES, *columns(asked)):
+        states[row["workspace"], row["stream"]] = StreamState(
+            row["version"], row["create_time"], row["update_time"], row["state"]
+        )
+    missing = [stream for stream, state in states.items() if state.state is None]
+    if missing:
+        for row in await tx.fetch(_PROBE_STREAMS, *columns(missing)):
+            history = await _history(tx, row["workspace"], row["stream"])
+            states[row["workspace"], row["stream"]] = StreamState(
+                history[-1].version,
+                utc(history[0].record_time),
+                utc(history[-1].record_time),
+                history=history,
+            )
+    return states
+
+
+async def probe_streams(
+    tx: Connection, streams: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], StreamState]:
+    """Where the first event of each existing (workspace, stream) is; only for streams of at most one event."""
+    if not streams:
+        return {}
+    return {
+        (row["workspace"], row["stream"]): StreamState(1, first_position=row["position"])
+        for row in await tx.fetch(_PROBE_STREAMS, *columns(streams))
+    }
+
+
+async def save_states(
+    tx: Connection, changes: Sequence[Change], landed: Mapping[tuple[str, str], Recorded]
+) -> None:
+    """Write the states that changes lead to; `landed` holds the last event of each stream that got any."""
+    rows = []
+    for change in changes:
+        last = landed.get(change.stream)
+        if change.state is not None and last is not None:
+            rows.append(
+                (*change.stream, last.version, last.record_time, change.shape, change.state)
+            )
+    if rows:
+        await tx.execute(_SAVE_STATES, *columns(rows))
+
+
+async def _history(tx: Connection, workspace: str, stream: str) -> list[Envelope]:
+    history: list[Envelope] = []
+    while True:
+        batch = await read_stream(tx, workspace, stream, after_version=len(history))
+        history += batch
+        if len(batch) < READ_BATCH_SIZE:
+            return history
