@@ -51,7 +51,7 @@ CLASS_NAMES_ALLOWED: set[str] = set()
 
 # Where a package came from and where a checkout lies belong to one machine, not to the project.
 MACHINE_PATHS = re.compile(
-    r"files\.pythonhosted\.org|\bpypi\.org|registry\.(npmjs|yarnpkg)|index-url|find-links"  # tidy
+    r"\bpy(thonhosted|pi)\.org|\bregistry\.(npmjs|yarnpkg)|(extra-)?index-url|find-links"  # tidy
     r"|(?<![\w.~$}-])/(home|root|Users|work)/[\w.]"  # tidy
 )
 TEXT = {".py", ".pyi", ".md", ".toml", ".yaml", ".yml", ".proto", ".json", ".lock", ".sh", ".sql"}
