@@ -37,6 +37,9 @@ from services.kernel.errors import (
 
 DOMAIN: Final = "rapport.dev"
 DETAILS_METADATA: Final = "grpc-status-details-bin"
+# gRPC refuses trailers of more than 8 KiB, and then the caller would learn nothing at all.
+STATUS_BYTES_MAX: Final = 4500
+MESSAGE_LENGTH_MAX: Final = 400
 BUG_MESSAGE: Final = "an internal error; the correlation id finds it in the logs"
 
 CODES: Final[dict[type[RapportError], grpc.StatusCode]] = {
@@ -108,23 +111,28 @@ def to_rapport_error(error: BaseException) -> RapportError:
 
 
 def to_status(error: RapportError, *, correlation_id: str) -> status_pb2.Status:
-    """Returns what travels: a status, exactly one ErrorInfo, and the violations."""
+    """Returns what travels: a status, exactly one ErrorInfo, and as many violations as fit."""
     code, _ = CODES[type(error)].value
     message, metadata = error.message, error.metadata
     if isinstance(error, Bug):
         message, metadata = BUG_MESSAGE, {"correlation_id": correlation_id}
+    if len(message) > MESSAGE_LENGTH_MAX:
+        message = f"{message[:MESSAGE_LENGTH_MAX]} ..."
     status = status_pb2.Status(code=code, message=message)
     status.details.add().Pack(
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     )
-    if error.violations:
-        bad_request = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            bad_request.field_violations.add(
-                field=violation.field,
-                description=violation.description,
-                reason=violation.reason,
-            )
+    bad_request = error_details_pb2.BadRequest()
+    room = STATUS_BYTES_MAX - status.ByteSize()
+    for violation in error.violations:
+        field_violation = error_details_pb2.BadRequest.FieldViolation(
+            field=violation.field, description=violation.description, reason=violation.reason
+        )
+        room -= field_violation.ByteSize() + 3
+        if room < 0:
+            break
+        bad_request.field_violations.append(field_violation)
+    if bad_request.field_violations:
         status.details.add().Pack(bad_request)
     return status
 

@@ -1,0 +1,41 @@
+"""Requests judged by the rules in their protos, every broken rule at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+from protovalidate import Validator
+
+from services.kernel.errors import FieldViolation, InvalidArgument
+
+_validator = Validator()
+
+
+def validate(message: Message) -> None:
+    """Raises InvalidArgument with a violation for each rule of its proto the message breaks."""
+    found = _validator.collect_violations(message)
+    if found:
+        raise InvalidArgument(_violation(each.proto) for each in found)
+
+
+def violations_of(message: Message) -> list[FieldViolation]:
+    """Returns the rules a message breaks, for one that is kept in quarantine instead of refused."""
+    return [_violation(each.proto) for each in _validator.collect_violations(message)]
+
+
+def _violation(proto: Any) -> FieldViolation:
+    return FieldViolation(field=_path(proto.field), description=proto.message, reason=proto.rule_id)
+
+
+def _path(field: Any) -> str:
+    """Writes a path as one would in code: `events[3].properties["plan"].value`."""
+    if field is None:
+        return ""
+    path = ""
+    for element in field.elements:
+        path += f".{element.field_name}" if path else element.field_name
+        if element.subscript is not None:
+            key = element.subscript.value
+            path += f'["{key}"]' if isinstance(key, str) else f"[{key}]"
+    return path

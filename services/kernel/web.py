@@ -1,0 +1,59 @@
+"""An HTTP server inside the process's event loop: uvicorn without its own idea of signals."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+BACKLOG = 512
+KEEP_ALIVE_S = 30
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the composition root, which stops everything in order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class WebServer:
+    """Serves an ASGI application on `host:port` from `start` until `stop`."""
+
+    def __init__(self, address: str, app: Any, **options: Any) -> None:
+        host, _, port = address.rpartition(":")
+        self._place = (host.strip("[]"), int(port))
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                **options,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listens; raises OSError if somebody else does already."""
+        family = socket.AF_INET6 if ":" in self._place[0] else socket.AF_INET
+        listener = socket.create_server(self._place, family=family, backlog=BACKLOG)
+        self.port = listener.getsockname()[1]
+        self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Stops listening, finishes the requests in flight for at most `grace_s`."""
+        if self._serving is None:
+            return
+        self._uvicorn.config.timeout_graceful_shutdown = max(1, round(grace_s))
+        self._uvicorn.should_exit = True
+        await self._serving
+        self._serving = None
