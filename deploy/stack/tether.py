@@ -3,7 +3,7 @@
 Started as `python -I -S tether.py <signal> <parent pid> <user or -> <command...>` and replaced by
 the command through exec, so the pid stays. It exists because the alternative, a `preexec_fn`, runs
 Python between fork and exec of a process that may have gRPC's threads, which can deadlock.
-The death signal, which only Linux knows, is sent when the *thread* that started the command ends,
+The death signal, which only Linux has, is sent when the *thread* that started the command ends,
 so commands are started from the main thread.
 """
 
