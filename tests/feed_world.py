@@ -142,8 +142,8 @@ async def messages(url, stream=STREAM):
         if state.messages:
             pulled = await jetstream.pull_subscribe("", stream=stream, config=config)
             while len(found) < state.messages:
-                for message in await pulled.fetch(1_000, timeout=5):
-                    found.append((message.metadata.sequence.stream, message.data))
+                fetched = await pulled.fetch(1_000, timeout=5)
+                found += [(message.metadata.sequence.stream, message.data) for message in fetched]
         return found
     finally:
         await client.close()

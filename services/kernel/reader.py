@@ -32,6 +32,7 @@ OWNER_POLL_S = 0.5
 OWNER_TIMEOUT_S = 10.0
 # How often a waiting reader looks whether its inbox still lives.
 WATCH_S = 1.0
+WAIT_MIN_S = 0.005
 
 _OWNER_FAILURES = (RapportError, OSError, TimeoutError)
 
@@ -232,8 +233,11 @@ class FeedReader:
         if self._inbox is None:
             await asyncio.sleep(min(left_s, self._owner_poll_s * _jitter()))
             return
+        # Messages that wait behind a hole wait for the owner; without any, silence has its end.
+        next_try_s = self._ask_after_s if self._inbox.events else self._quiet_until_s
+        due_s = max(next_try_s - _now_s(), WAIT_MIN_S)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(left_s, WATCH_S)):
+            async with asyncio.timeout(min(left_s, due_s, WATCH_S)):
                 await self._inbox.arrived.wait()
 
     def _note_owner(self, *, answers: bool, error: str = "") -> None:

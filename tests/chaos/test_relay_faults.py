@@ -1,0 +1,183 @@
+"""Kill NATS, lose its disk, kill the relay at any moment: the feed comes to equal the log."""
+
+import asyncio
+import functools
+import itertools
+import os
+import random
+
+import pytest
+
+from services.kernel.testing import eventually
+from tests.feed_world import connected, feed_world, running
+
+SEED = int(os.environ.get("RAPPORT_CHAOS_SEED", "0")) or random.SystemRandom().randrange(2**32)
+
+
+@pytest.fixture
+def chance():
+    print(f"seed: RAPPORT_CHAOS_SEED={SEED}")
+    return random.Random(SEED)
+
+
+@pytest.fixture
+async def world(database, own_nats):
+    async with feed_world(database, own_nats.url) as world:
+        yield world
+
+
+@pytest.fixture
+async def connection(own_nats):
+    async with connected(own_nats.url) as connection:
+        yield connection
+
+
+async def write_and_read(world, relay, reader, *, batches, size, chance):
+    """Appends in the background while a consumer reads; returns what it read."""
+
+    async def write():
+        for _ in range(batches):
+            await world.append(size)
+            relay.wake()
+            await asyncio.sleep(chance.uniform(0, 0.03))
+
+    async def read():
+        events = []
+        while len(events) < batches * size:
+            events += await reader.next_batch(max_events=200, max_wait_s=0.5)
+        return events
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(write())
+        reading = tasks.create_task(read())
+    return reading.result()
+
+
+def restart(server, *, wipe=False):
+    """Kills the server and starts it again. Blocks the loop, as a stalled process would."""
+    server.kill()
+    if wipe:
+        server.wipe()
+    server.start()
+
+
+@pytest.mark.parametrize("wipe", [False, True], ids=["killed", "wiped"])
+async def test_a_feed_that_is_killed_under_load_equals_the_log(
+    world, connection, own_nats, chance, wipe
+):
+    relay = world.relay(connection, chunk_size=50, safety_poll_s=0.5)
+
+    async def disturb():
+        for _ in range(2):
+            await asyncio.sleep(chance.uniform(0.1, 0.4))
+            restart(own_nats, wipe=wipe)
+
+    async with running(relay), world.reader(connection, owner_poll_s=0.1) as reader:
+        disturbing = asyncio.create_task(disturb())
+        events = await write_and_read(world, relay, reader, batches=60, size=40, chance=chance)
+        await disturbing
+        await eventually(world.assert_same, within_s=30)
+    assert events == await world.logged()
+
+
+async def test_a_wiped_feed_is_refilled_with_the_same_numbers_and_bytes(
+    world, connection, own_nats
+):
+    await world.append(3_000)
+    async with running(world.relay(connection)):
+        await eventually(world.assert_same)
+        before = await world.carried()
+        restart(own_nats, wipe=True)
+
+        async def refilled():
+            assert await world.carried() == before
+
+        await eventually(refilled, within_s=30)
+
+
+async def test_consumers_go_on_while_the_feed_is_down(world, connection, own_nats):
+    relay = world.relay(connection)
+    async with running(relay), world.reader(connection, owner_poll_s=0.05) as reader:
+        await world.append(100)
+        relay.wake()
+        events = []
+        async with asyncio.timeout(30):
+            while len(events) < 100:
+                events += await reader.next_batch(max_events=30, max_wait_s=1)
+            own_nats.kill()
+            await world.append(100)
+            relay.wake()
+            while len(events) < 200:
+                events += await reader.next_batch(max_events=30, max_wait_s=1)
+            assert relay.problem is not None
+            own_nats.start()
+            await eventually(world.assert_same, within_s=20)
+            await world.append(100)
+            relay.wake()
+            while len(events) < 300:
+                events += await reader.next_batch(max_events=30, max_wait_s=1)
+    assert events == await world.logged()
+
+
+async def test_a_relay_cancelled_at_any_moment_leaves_nothing_twice(world, connection):
+    """Cancels at the first await, at the second, and so on; the next relay goes on."""
+    for moment in range(40):
+        await world.append(60)
+        relay = world.relay(connection, chunk_size=3, safety_poll_s=600)
+        async with asyncio.timeout(5):
+            await cancelled_at(relay.run(), moment)
+    async with running(world.relay(connection)):
+        await eventually(world.assert_same)
+
+
+async def cancelled_at(coroutine, moment):
+    """Runs a coroutine as a task that is cancelled when it waits for the nth time."""
+    task = asyncio.create_task(_CancelsItself(coroutine, moment).run())
+    await asyncio.wait([task])
+
+
+class _CancelsItself:
+    def __init__(self, coroutine, moment):
+        self._coroutine = coroutine
+        self._moment = moment
+
+    async def run(self):
+        await self
+
+    def __await__(self):
+        steps = self._coroutine.__await__()
+        resume = functools.partial(steps.send, None)
+        for step in itertools.count():
+            try:
+                waited_for = resume()
+            except StopIteration:
+                return
+            if step == self._moment:
+                asyncio.current_task().cancel()
+            try:
+                yield waited_for
+            except BaseException as error:
+                resume = functools.partial(steps.throw, error)
+            else:
+                resume = functools.partial(steps.send, None)
+
+
+async def test_relays_that_die_and_start_at_random_keep_the_order(world, own_nats, chance):
+    async def one_relay_after_another():
+        while True:
+            async with connected(own_nats.url) as connection:
+                relay = world.relay(connection, chunk_size=10, safety_poll_s=0.05)
+                task = asyncio.create_task(relay.run())
+                await asyncio.sleep(chance.uniform(0.01, 0.3))
+                task.cancel()
+                await asyncio.wait([task])
+
+    lives = [asyncio.create_task(one_relay_after_another()) for _ in range(3)]
+    for _ in range(60):
+        await world.append(20)
+        await asyncio.sleep(chance.uniform(0, 0.05))
+    for life in lives:
+        life.cancel()
+    await asyncio.wait(lives)
+    async with connected(own_nats.url) as connection, running(world.relay(connection)):
+        await eventually(world.assert_same, within_s=20)
