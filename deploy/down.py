@@ -16,7 +16,7 @@ LOOK_INTERVAL_S = 0.1
 def main() -> int:
     """Exits 0 when nothing runs any more."""
     try:
-        settings = Settings.from_env(os.environ)
+        settings = Settings.from_env()
     except StackError as error:
         print(error)
         return 1

@@ -74,7 +74,7 @@ def main(command: Command = module_command) -> int:
     console = Console()
     try:
         with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(run(Settings.from_env(os.environ), console, command))
+            asyncio.run(run(Settings.from_env(), console, command))
     except StackError as error:
         _say(console, f"[red]Rapport is not running:[/] {escape(str(error))}")
         return 1

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from deploy.stack import ports
 from deploy.stack.nats import Nats
 from deploy.stack.postgres import Postgres
+from deploy.stack.settings import Settings
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "property", "contract", "integration", "e2e", "chaos", "bench")
@@ -68,7 +69,7 @@ def server_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(shared_dir: Path) -> Iterator[Postgres]:
     """The PostgreSQL server of this test process; not to be stopped, see own_postgres."""
-    server = Postgres(shared_dir / "postgres")
+    server = Postgres(shared_dir / "postgres", bin_dir=Settings.from_env().postgres_bin)
     server.start()
     yield server
     server.stop()
@@ -107,7 +108,7 @@ async def nats_url(nats_server: Nats) -> str:
 @pytest.fixture
 def own_postgres(server_dir: Path) -> Iterator[Postgres]:
     """A started PostgreSQL server of this test alone, to be killed and restarted."""
-    server = Postgres(server_dir / "postgres")
+    server = Postgres(server_dir / "postgres", bin_dir=Settings.from_env().postgres_bin)
     server.start()
     yield server
     server.stop()

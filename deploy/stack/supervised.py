@@ -91,6 +91,12 @@ class Supervised:
         if self._child is not None:
             self._child.kill()
 
+    def abandon(self) -> None:
+        """Kills the process and lets it stay dead; `stop` has little left to do."""
+        if self._task is not None:
+            self._task.cancel()
+        self.kill()
+
     async def restart(self, between: Callable[[], None] = lambda: None) -> None:
         """Kills the process, does something while it is gone, and returns when it serves again."""
         launches = self._launches
@@ -105,9 +111,9 @@ class Supervised:
         self._task.cancel()
         await asyncio.wait({self._task})
         self._task = None
+        self._become(State.STOPPING)
         child = self._child
         if child is not None and child.runs:
-            self._become(State.STOPPING)
             child.send(self.part.stop_signal)
             try:
                 async with asyncio.timeout(self.part.stop_within_s):

@@ -1,6 +1,7 @@
 """The platform starts whole or not at all, heals itself, and never leaves a process behind."""
 
 import asyncio
+import hmac
 import json
 import os
 import signal
@@ -169,6 +170,31 @@ async def test_a_process_that_does_not_drain_is_killed(settings, monkeypatch):
 
     assert deals.forced
     assert not contacts.forced
+
+
+async def test_who_cannot_wait_for_the_drain_kills_everything_for_good(settings):
+    async with Platform(settings, command=lambda name: stand_in(name, "deaf")) as platform:
+        pids = [part.pid for part in platform.parts]
+        platform.kill_all()
+
+    assert_gone(pids)
+    assert {part.restarts for part in platform.parts} == {0}
+
+
+async def test_the_gateway_can_check_a_key_but_not_read_it(settings):
+    async with Platform(settings, command=stand_in) as platform:
+        pepper = told(platform, "gateway")["RAPPORT_KEY_PEPPER"]
+        keys = json.loads(Path(told(platform, "gateway")["RAPPORT_API_KEYS_FILE"]).read_text())
+        _, key_id, secret = platform.dev["write_key"].split("_")
+        write_key = next(key for key in keys["keys"] if key["id"] == key_id)
+
+    assert write_key == {
+        "id": key_id,
+        "hash": hmac.new(pepper.encode(), secret.encode(), "sha256").hexdigest(),
+        "workspace": "development",
+        "scopes": ["events.write"],
+        "kind": "source",
+    }
 
 
 async def test_a_second_platform_on_the_same_data_is_refused(settings):

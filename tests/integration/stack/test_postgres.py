@@ -12,16 +12,22 @@ import pytest
 
 from deploy.stack.errors import StackError
 from deploy.stack.postgres import Postgres
+from deploy.stack.settings import Settings
 from services.kernel.testing import eventually
 
 STARTS_AND_WAITS = """
 import pathlib, sys, threading
 from deploy.stack.postgres import Postgres
+from deploy.stack.settings import Settings
 server = Postgres(pathlib.Path(sys.argv[1]))
 server.start()
 print(server.pid, flush=True)
 threading.Event().wait()
 """
+
+
+def server_in(directory, **options):
+    return Postgres(directory, bin_dir=Settings.from_env().postgres_bin, **options)
 
 
 async def query(url: str, sql: str):
@@ -73,7 +79,7 @@ async def test_each_test_gets_an_empty_database(database):
 
 
 def test_data_of_another_version_is_refused_with_a_way_out(server_dir):
-    server = Postgres(server_dir / "postgres")
+    server = server_in(server_dir / "postgres")
     server.start()
     server.stop()
     (server_dir / "postgres" / "data" / "PG_VERSION").write_text("9\n")
@@ -83,7 +89,7 @@ def test_data_of_another_version_is_refused_with_a_way_out(server_dir):
 
 
 def test_a_second_server_on_the_same_data_is_refused(own_postgres, server_dir):
-    second = Postgres(server_dir / "postgres")
+    second = server_in(server_dir / "postgres")
     with pytest.raises(StackError, match="lock file"):
         second.start()
 
@@ -92,7 +98,7 @@ async def test_it_listens_on_tcp_only_when_asked(own_postgres, server_dir, free_
     assert await query(own_postgres.url("postgres"), "show listen_addresses") == ""
     own_postgres.stop()
 
-    server = Postgres(server_dir / "postgres", tcp_port=free_port)
+    server = server_in(server_dir / "postgres", tcp_port=free_port)
     server.start()
     try:
         assert await query(server.tcp_url("postgres"), "select 1") == 1
@@ -104,7 +110,7 @@ async def test_it_listens_on_tcp_only_when_asked(own_postgres, server_dir, free_
 async def test_a_path_too_long_for_a_socket_is_no_obstacle(server_dir):
     long = server_dir / ("long-" * 20)
     long.mkdir()
-    server = Postgres(long / "postgres")
+    server = server_in(long / "postgres")
     server.start()
     try:
         assert await query(server.url("postgres"), "select 1") == 1
@@ -117,7 +123,7 @@ async def test_it_works_below_a_directory_closed_to_others(server_dir):
     """As root it runs as another user, who cannot pass there."""
     closed = server_dir / "closed"
     closed.mkdir(mode=0o700)
-    server = Postgres(closed / "postgres")
+    server = server_in(closed / "postgres")
     server.start()
     shelter = (closed / "postgres").resolve()
     try:
