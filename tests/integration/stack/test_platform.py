@@ -183,11 +183,14 @@ async def test_who_cannot_wait_for_the_drain_kills_everything_for_good(settings)
 
 async def test_the_gateway_can_check_a_key_but_not_read_it(settings):
     async with Platform(settings, command=stand_in) as platform:
-        pepper = told(platform, "gateway")["RAPPORT_KEY_PEPPER"]
-        keys = json.loads(Path(told(platform, "gateway")["RAPPORT_API_KEYS_FILE"]).read_text())
+        environment = told(platform, "gateway")
+        pepper = environment["RAPPORT_KEY_PEPPER"]
+        keys_file = settings.data_dir / "keys.json"
+        keys = json.loads(keys_file.read_text())
         _, key_id, secret = platform.dev["write_key"].split("_")
         write_key = next(key for key in keys["keys"] if key["id"] == key_id)
 
+    assert environment["RAPPORT_API_KEYS_FILE"] == str(keys_file)
     assert write_key == {
         "id": key_id,
         "hash": hmac.new(pepper.encode(), secret.encode(), "sha256").hexdigest(),
