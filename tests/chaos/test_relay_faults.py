@@ -5,9 +5,15 @@ import functools
 import itertools
 import os
 import random
+import signal
 
+import asyncpg
 import pytest
 
+from services.kernel import feed
+from services.kernel.feed import FeedConnection
+from services.kernel.listen import Listener
+from services.kernel.log import APPENDED_CHANNEL
 from services.kernel.testing import eventually
 from tests.feed_world import connected, feed_world, running
 
@@ -119,6 +125,84 @@ async def test_consumers_go_on_while_the_feed_is_down(world, connection, own_nat
     assert events == await world.logged()
 
 
+async def test_an_answer_lost_by_a_server_that_hangs_is_neither_repeated_nor_skipped(
+    world, connection, own_nats, monkeypatch
+):
+    monkeypatch.setattr(feed, "REQUEST_TIMEOUT_S", 0.3)
+    relay = world.relay(connection, chunk_size=10, safety_poll_s=0.2)
+    async with running(relay), world.reader(connection, owner_poll_s=0.1) as reader:
+        for _ in range(3):
+            await world.append(500)
+            relay.wake()
+            os.kill(own_nats.pid, signal.SIGSTOP)
+            try:
+
+                async def noticed():
+                    assert relay.problem is not None
+
+                await eventually(noticed)
+            finally:
+                os.kill(own_nats.pid, signal.SIGCONT)
+            await eventually(world.assert_same, within_s=20)
+        events = []
+        async with asyncio.timeout(20):
+            while len(events) < 1_500:
+                events += await reader.next_batch(max_events=500, max_wait_s=1)
+    assert events == await world.logged()
+
+
+async def test_relay_and_reader_start_before_nats(world, own_nats):
+    own_nats.stop()
+    await world.append(100)
+    async with FeedConnection(own_nats.url, name="early") as connection:
+        relay = world.relay(connection)
+        async with running(relay), world.reader(connection, owner_poll_s=0.05) as reader:
+            async with asyncio.timeout(10):
+                first = await reader.next_batch(max_events=60, max_wait_s=5)
+            own_nats.start()
+            await eventually(world.assert_same, within_s=20)
+            async with asyncio.timeout(10):
+                second = await reader.next_batch(max_events=60, max_wait_s=5)
+    assert first + second == await world.logged()
+
+
+async def test_a_connection_to_nobody_can_be_closed(own_nats):
+    own_nats.stop()
+    async with FeedConnection(own_nats.url, name="early") as connection:
+        assert not connection.is_up
+        with pytest.raises(feed.FeedUnavailableError):
+            connection.client()
+
+
+async def test_a_relay_outlives_its_database(own_postgres, own_nats):
+    url = await own_postgres.create_database("things")
+    async with (
+        feed_world(url, own_nats.url) as world,
+        connected(own_nats.url) as connection,
+    ):
+        relay = world.relay(connection, safety_poll_s=600)
+        listener = Listener(url, {APPENDED_CHANNEL: lambda _: relay.wake()})
+        listening = asyncio.create_task(listener.run())
+        async with running(relay):
+            for _ in range(3):
+                await world.append(20)
+                await eventually(world.assert_same, within_s=20)
+                own_postgres.kill()
+                relay.wake()
+                own_postgres.start()
+                await world.pool.expire_connections()
+
+                async def answers():
+                    try:
+                        await world.logged()
+                        assert listener.is_up
+                    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                        raise AssertionError from error
+
+                await eventually(answers, within_s=20)
+        listening.cancel()
+
+
 async def test_a_relay_cancelled_at_any_moment_leaves_nothing_twice(world, connection):
     """Cancels at the first await, at the second, and so on; the next relay goes on."""
     for moment in range(40):
@@ -156,7 +240,7 @@ class _CancelsItself:
                 asyncio.current_task().cancel()
             try:
                 yield waited_for
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed on, whatever it is.
                 resume = functools.partial(steps.throw, error)
             else:
                 resume = functools.partial(steps.send, None)
