@@ -61,7 +61,7 @@ IMMUTABLE_ORDERS = {"", "born", "born desc"}
 
 ids = st.sampled_from("abcdefgh")
 names = st.none() | st.sampled_from(["", "a", "B", "ä"])
-ranks = st.none() | st.integers(0, 2)
+ranks = st.none() | st.integers(0, 5)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Delete:
     id: str
 
 
-writes = st.one_of(st.builds(Save, ids, names, ranks), ids.map(Delete))
+saves = st.builds(Save, ids, names, ranks)
+writes = st.one_of(saves, saves, saves, ids.map(Delete))
 
 
 @pytest.fixture
@@ -88,10 +89,10 @@ async def connection(database):
 
 
 @given(
-    before=st.lists(st.builds(Save, ids, names, ranks), max_size=10),
-    between=st.lists(st.lists(writes, max_size=4), max_size=6),
+    before=st.lists(saves, min_size=3, max_size=8, unique_by=lambda save: save.id),
+    between=st.lists(st.lists(writes, min_size=1, max_size=3), min_size=2, max_size=6),
     order_by=st.sampled_from(ORDERS),
-    page_size=st.integers(1, 4),
+    page_size=st.integers(1, 3),
 )
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 async def test_a_walk_keeps_its_promises_whatever_is_written_between_its_pages(
@@ -189,7 +190,9 @@ async def test_without_the_guard_a_row_that_moves_is_skipped(connection):
     assert [row["id"] for row in unguarded] == ["t0", "t1", "t2"]
 
 
-async def test_a_row_that_was_given_and_then_changed_comes_again_at_the_end_as_it_is_now(connection):
+async def test_a_row_that_was_given_and_then_changed_comes_again_at_the_end_as_it_is_now(
+    connection,
+):
     for number in range(4):
         await _write(connection, Save(f"t{number}", None, number + 1))
     moves = iter([Save("t0", None, 9)])
