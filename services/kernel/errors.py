@@ -184,6 +184,17 @@ class FailedPrecondition(RapportError):
 class Aborted(RapportError):
     """When somebody else was faster (CONFLICT) or the etag is old (ETAG_MISMATCH)."""
 
+    @classmethod
+    def etag(cls, resource: str, current: str) -> Aborted:
+        """Says that the caller's etag is not the current one, and which is."""
+        message = f"{resource} was changed since; its etag is {current}"
+        return cls(Reason.ETAG_MISMATCH, message, {"resource": resource, "etag": current})
+
+    @classmethod
+    def conflict(cls, message: str = "concurrent writers kept winning; try again") -> Aborted:
+        """Says that others were faster each time."""
+        return cls(Reason.CONFLICT, message)
+
 
 class ResourceExhausted(RapportError):
     """When a named limit is reached."""
@@ -209,6 +220,12 @@ class Unavailable(RapportError):
 
 class DeadlineExceeded(RapportError):
     """When the time was over before there was an answer (DEADLINE_EXCEEDED, VIEW_BEHIND)."""
+
+    @classmethod
+    def view_behind(cls, view: str) -> DeadlineExceeded:
+        """Says that a view did not reach the read token's position in time."""
+        message = f"the view {view} has not reached the read token yet; try again"
+        return cls(Reason.VIEW_BEHIND, message, {"view": view})
 
 
 class Unimplemented(RapportError):
