@@ -1,29 +1,31 @@
-"""Claims: values that only one stream of a workspace may hold, taken and released with the events that say so."""
+"""Claims: values that only one stream of a workspace may hold, taken and released with the events
+that say so.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.kernel.arrays import columns
 from services.kernel.errors import AlreadyExists
+from services.kernel.sql import Tx, columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from asyncpg import Connection
 
     from services.kernel.work import Change, Work
 
 _OWNERS = """
 select c.workspace, c.scope, c.key, c.stream
 from kernel.claims c
-join unnest($1::text[], $2::text[], $3::text[]) asked(workspace, scope, key) using (workspace, scope, key)
+join unnest($1::text[], $2::text[], $3::text[]) asked(workspace, scope, key)
+     using (workspace, scope, key)
 """
 
 _RELEASE = """
 delete from kernel.claims c
-using unnest($1::text[], $2::text[], $3::text[]) released(workspace, scope, key)
-where (c.workspace, c.scope, c.key) = (released.workspace, released.scope, released.key)
+using unnest($1::text[], $2::text[], $3::text[], $4::text[]) released(workspace, scope, key, stream)
+where (c.workspace, c.scope, c.key, c.stream)
+    = (released.workspace, released.scope, released.key, released.stream)
 """
 
 _TAKE = """
@@ -32,10 +34,10 @@ select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
 """
 
 Key = tuple[str, str, str]
-Owners = dict[Key, str]
+Owners = dict[Key, str | None]
 
 
-async def load_owners(tx: Connection, changes: Sequence[Change]) -> Owners:
+async def load_owners(tx: Tx, changes: Sequence[Change]) -> Owners:
     """Which stream holds each value that the changes want to take."""
     wanted = [key for change in changes for key in _keys(change, taken=True)]
     if not wanted:
@@ -46,29 +48,34 @@ async def load_owners(tx: Connection, changes: Sequence[Change]) -> Owners:
 
 def settle(work: Work, changes: Sequence[Change], owners: Owners) -> None:
     """Move the claims of one work in `owners`, or raise AlreadyExists and leave it as it was."""
-    after = dict(owners)
+    moved: Owners = {}
     for change in changes:
         for key in _keys(change, taken=False):
-            after.pop(key, None)
+            if owners.get(key) == change.append.stream:
+                moved[key] = None
     for change in changes:
         for key in _keys(change, taken=True):
-            owner = after.setdefault(key, change.append.stream)
-            if owner != change.append.stream:
-                raise AlreadyExists(work.resource_name(owner), key[1])
-    owners.clear()
-    owners.update(after)
+            owner = moved[key] if key in moved else owners.get(key)
+            if owner not in {None, change.append.stream}:
+                raise AlreadyExists(work.resource_name(str(owner)), key[1])
+            moved[key] = change.append.stream
+    owners.update(moved)
 
 
 async def save_claims(tx: Connection, changes: Sequence[Change]) -> None:
-    """Write what the accepted changes released and took."""
-    released = [key for change in changes for key in _keys(change, taken=False)]
+    """Write what the accepted changes released and took, in one order for all processes."""
+    released = sorted(_rows(changes, taken=False))
     if released:
         await tx.execute(_RELEASE, *columns(released))
-    taken = [
-        (*key, change.append.stream) for change in changes for key in _keys(change, taken=True)
-    ]
+    taken = sorted(_rows(changes, taken=True))
     if taken:
         await tx.execute(_TAKE, *columns(taken))
+
+
+def _rows(changes: Sequence[Change], *, taken: bool) -> list[tuple[str, str, str, str]]:
+    return [
+        (*key, change.append.stream) for change in changes for key in _keys(change, taken=taken)
+    ]
 
 
 def _keys(change: Change, *, taken: bool) -> list[Key]:

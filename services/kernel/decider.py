@@ -1,7 +1,8 @@
 """Deciders: the pure rules of an aggregate, and the one way in which a command meets them.
 
-`Commands.execute` reads the stream, decides, appends, remembers the response under the request_id, all in one
-transaction of the group commit. The fold `evolve` is the definition of a state; the stored state is its cache.
+`Commands.execute` reads the stream, decides, appends, remembers the response under the
+request_id, all in one transaction of the group commit. The fold `evolve` is the definition of a
+state; the stored state is its cache.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 import msgspec
 
 from services.kernel.caller import current_caller
-from services.kernel.errors import Aborted, InvalidArgument
+from services.kernel.errors import Aborted, InvalidArgument, Reason
 from services.kernel.log import Append, NewEvent, Origin
 from services.kernel.work import Change, Claim, Outcome, Request, StreamState, Work
 
@@ -40,10 +41,11 @@ def claims_nothing(_state: object) -> frozenset[Claim]:
 class Decider(Generic[C, S]):
     """The rules of one kind of aggregate.
 
-    `collection` is the plural of its resource names, `category` the first part of its stream names. `decide` takes the
-    command and the state, and returns events or raises a RapportError; `evolve` takes a state and
-    an event and returns the next state; `claims` tells which unique values a state holds. States are frozen
-    dataclasses; whenever their fields change, `shape` is raised, so that stored ones are folded anew.
+    `collection` is the plural of its resource names, `category` the first part of its stream
+    names. `decide` takes the command and the state, and returns events or raises a RapportError;
+    `evolve` takes a state and an event and returns the next state; `claims` tells which unique
+    values a state holds. States are frozen dataclasses; whenever their fields change, `shape` is
+    raised, so that stored ones are folded anew.
     """
 
     category: str
@@ -69,12 +71,18 @@ class Decider(Generic[C, S]):
         """The resource name of the aggregate with this id."""
         return f"{self.collection}/{aggregate_id}"
 
+    def id_of(self, stream: str) -> str:
+        """The id of the aggregate whose events a stream holds."""
+        return stream.removeprefix(f"{self.category}-")
+
     def resource_name(self, stream: str) -> str:
         """The resource name that belongs to a stream."""
-        return self.name(stream.removeprefix(f"{self.category}-"))
+        return self.name(self.id_of(stream))
 
     def aggregate_id(self, name: str, field: str = "name") -> str:
-        """The id inside a resource name such as `contacts/0192…`, else InvalidArgument on `field`."""
+        """The id inside a resource name such as `contacts/0192…`, else InvalidArgument on
+        `field`.
+        """
         collection, _, aggregate_id = name.partition("/")
         if collection != self.collection or not aggregate_id or "/" in aggregate_id:
             raise InvalidArgument.of(field, f"must look like {self.collection}/{{id}}")
@@ -83,9 +91,11 @@ class Decider(Generic[C, S]):
 
 @dataclass(frozen=True, slots=True)
 class Decided(Generic[S]):
-    """What a command led to, for the response to be made of: `state` after `version` events of the stream.
+    """What a command led to, for the response to be made of: `state` after `version` events of
+    the stream.
 
-    A command that changed nothing has no events, the times the stream had, and a write token of no place.
+    A command that changed nothing has no events, the times the stream had, and a write token of
+    no place.
     """
 
     state: S
@@ -102,7 +112,9 @@ class Decided(Generic[S]):
 
 
 class Commands:
-    """Executes commands of one service; each is one transaction, shared with others that come at the same time."""
+    """Executes commands of one service; each is one transaction, shared with others that come at
+    the same time.
+    """
 
     def __init__(self, group_commit: GroupCommit, event_types: EventTypes) -> None:
         """`event_types` reads histories back when a stored state is missing or of another shape."""
@@ -120,9 +132,9 @@ class Commands:
     ) -> M:
         """Execute a command on one aggregate and answer what `respond` makes of the result.
 
-        A `request_id` on the command makes retries return the first response for ever; an `etag` makes the command
-        fail with Aborted unless it is the current one. Raises whatever the decider raises, AlreadyExists when a unique
-        value is taken.
+        A `request_id` on the command makes retries return the first response for ever; an `etag`
+        makes the command fail with Aborted unless it is the current one. Raises whatever the
+        decider raises, AlreadyExists when a unique value is taken.
         """
         caller = current_caller()
         request_id = getattr(command, "request_id", "")
@@ -166,7 +178,7 @@ class _Step(Generic[C, S]):
         self.loaded = states[self.stream]
         before = self._state()
         self._check_etag()
-        self.events = self.decider.decide(self.command, before)
+        self.events = tuple(self.decider.decide(self.command, before))
         self.state = self.decider.fold(self.events, before)
         if not self.events:
             return []
@@ -184,14 +196,13 @@ class _Step(Generic[C, S]):
 
     def decided(self, outcome: Outcome) -> Decided[S]:
         """The result as the response may tell it."""
-        loaded = self.loaded
-        changed = bool(self.events) or loaded.update_time is None
+        loaded, now = self.loaded, outcome.record_time
         return Decided(
             state=self.state,
             version=loaded.version + len(self.events),
             events=self.events,
-            create_time=loaded.create_time or outcome.record_time,
-            update_time=outcome.record_time if changed else loaded.update_time,
+            create_time=loaded.create_time or now,
+            update_time=now if self.events else loaded.update_time or now,
             write_token=outcome.write_token,
         )
 
@@ -202,9 +213,15 @@ class _Step(Generic[C, S]):
         return self.decider.fold(history)
 
     def _check_etag(self) -> None:
+        """Refuse an old etag; what does not exist has none, and its decider says so."""
         expected, current = getattr(self.command, "etag", ""), etag_of(self.loaded.version)
-        if expected and expected != current:
-            raise Aborted.etag(self.decider.resource_name(self.stream), current)
+        if expected and self.loaded.version and expected != current:
+            name = self.decider.resource_name(self.stream)
+            raise Aborted(
+                Reason.ETAG_MISMATCH,
+                f"{name} has changed since it was read",
+                {"resource": name, "etag": current},
+            )
 
 
 def etag_of(version: int) -> str:

@@ -1,8 +1,9 @@
 """The log: append with expected version, and read in order.
 
-Positions are dense and become visible in order, because an append takes them while it holds the partition's head row
-locked until its commit. Whoever appends within a transaction of his own calls `append`; commands go through
-`kernel.group_commit`, which gathers many of them into one such transaction.
+Positions are dense and become visible in order, because an append takes them while it holds the
+partition's head row locked until its commit. Whoever appends within a transaction of his own
+calls `append`; commands go through `kernel.group_commit`, which gathers many of them into one
+such transaction.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.kernel.errors import Aborted, ResourceExhausted
+from services.kernel.errors import Aborted, Reason, ResourceExhausted
 from services.kernel.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from asyncpg import Connection, Pool, Record
+    from asyncpg import Pool, Record
     from google.protobuf.message import Message
 
     from services.kernel.clock import Clock
-
-from rapport.common.v1.envelope_pb2 import Envelope
+    from services.kernel.sql import Tx
 
 ANY_VERSION = -1
 NO_STREAM = 0
@@ -35,20 +35,26 @@ READ_BATCH_SIZE = 2_000
 APPENDED_CHANNEL = "appended"
 
 _LOCK_HEADS = """
-select partition, position from kernel.heads where partition = any($1::int[]) order by partition for update
+select partition, position from kernel.heads
+where partition = any($1::int[]) order by partition for update
 """
 
 _STREAM_VERSIONS = """
-select workspace, stream, max(version) as version from kernel.events
-where (workspace, stream) in (select * from unnest($1::text[], $2::text[]))
-group by workspace, stream
+select asked.workspace, asked.stream, last.version
+from unnest($1::text[], $2::text[]) asked(workspace, stream)
+cross join lateral (
+    select version from kernel.events e
+    where e.workspace = asked.workspace and e.stream = asked.stream
+    order by version desc limit 1
+) last
 """
 
 _INSERT_EVENTS = """
 insert into kernel.events (partition, position, workspace, stream, version, event_id, type, data,
                            actor, correlation_id, causation_id, occur_time, record_time)
-select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::text[],
-                     $8::bytea[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
+select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::uuid[],
+                     $7::text[], $8::bytea[], $9::text[], $10::text[], $11::text[],
+                     $12::timestamptz[], $13::timestamptz[])
 """
 
 _MOVE_HEADS = f"""
@@ -107,7 +113,9 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Where an append landed: its events with their positions, and the last position per partition it touched."""
+    """Where an append landed: its events with their positions, and the last position per
+    partition it touched.
+    """
 
     events: list[Recorded]
     heads: dict[int, int]
@@ -134,12 +142,12 @@ class Log:
         """The partition a stream of this log lives in."""
         return partition_of(workspace, stream, self.partitions)
 
-    async def lock_heads(self, tx: Connection, partitions: set[int]) -> dict[int, int]:
+    async def lock_heads(self, tx: Tx, partitions: set[int]) -> dict[int, int]:
         """Lock the partitions' heads until the transaction ends; answers their positions."""
         rows = await tx.fetch(_LOCK_HEADS, sorted(partitions))
         return {row["partition"]: row["position"] for row in rows}
 
-    async def append(self, tx: Connection, appends: Sequence[Append]) -> Landed:
+    async def append(self, tx: Tx, appends: Sequence[Append]) -> Landed:
         """Append to several streams in the caller's transaction.
 
         Raises Aborted when an expected version is not the stream's, ResourceExhausted past a limit.
@@ -153,12 +161,14 @@ class Log:
 
     async def append_under_lock(
         self,
-        tx: Connection,
+        tx: Tx,
         appends: Sequence[Append],
         heads: dict[int, int],
         versions: Mapping[tuple[str, str], int],
     ) -> Landed:
-        """Append while the caller holds the heads and knows the streams' versions under that lock."""
+        """Append while the caller holds the heads and knows the streams' versions under that
+        lock.
+        """
         recorded = self._record(appends, heads, dict(versions))
         if not recorded:
             return Landed([], {})
@@ -186,7 +196,11 @@ class Log:
             key = (origin.workspace, append.stream)
             version = versions.get(key, NO_STREAM)
             if append.expected_version not in (ANY_VERSION, version):
-                raise Aborted.etag(append.stream, str(version))
+                raise Aborted(
+                    Reason.CONFLICT,
+                    f"{append.stream} is at version {version}, not {append.expected_version}",
+                    {"resource": append.stream, "version": str(version)},
+                )
             partition = self.partition_of(*key)
             for new in append.events:
                 version += 1
@@ -212,25 +226,24 @@ class Log:
         return recorded
 
 
-async def stream_versions(
-    tx: Connection, keys: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], int]:
+async def stream_versions(tx: Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """The last version of each (workspace, stream) that exists."""
     workspaces, streams = [key[0] for key in keys], [key[1] for key in keys]
     rows = await tx.fetch(_STREAM_VERSIONS, workspaces, streams)
     return {(row["workspace"], row["stream"]): row["version"] for row in rows}
 
 
-async def read_heads(connection: Connection | Pool) -> dict[int, int]:
+async def read_heads(connection: Tx | Pool) -> dict[int, int]:
     """The position of the last event of each partition, 0 where it is empty."""
     return {row["partition"]: row["position"] for row in await connection.fetch(_READ_HEADS)}
 
 
 async def read_partition(
-    pool: Pool, partition: int, *, after: int, limit: int = READ_BATCH_SIZE
+    connection: Tx | Pool, partition: int, *, after: int, limit: int = READ_BATCH_SIZE
 ) -> list[Envelope]:
     """The next events of a partition after a position, in order, at most `limit`."""
-    return [_envelope(row) for row in await pool.fetch(_READ_PARTITION, partition, after, limit)]
+    rows = await connection.fetch(_READ_PARTITION, partition, after, limit)
+    return [_envelope(row) for row in rows]
 
 
 async def read_all(
@@ -247,7 +260,7 @@ async def read_all(
 
 
 async def read_stream(
-    connection: Connection | Pool,
+    connection: Tx | Pool,
     workspace: str,
     stream: str,
     *,

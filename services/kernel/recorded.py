@@ -1,8 +1,8 @@
 """A recorded event: the message a decider returned, with the metadata the log gave it.
 
-Its raw form is the protobuf `Envelope`, which the log reads, the feed carries and `ReadLog` answers; its decoded
-form is `Recorded`, which views and policies receive. `EventTypes` leads from the first to the second, through
-upcasters, so that code meets only today's event shapes.
+Its raw form is the protobuf `Envelope`, which the log reads, the feed carries and `ReadLog`
+answers; its decoded form is `Recorded`, which views and policies receive. `EventTypes` leads from
+the first to the second, through upcasters, so that code meets only today's event shapes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from uuid import UUID
 
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from google.protobuf.timestamp_pb2 import Timestamp
     from rapport.common.v1.envelope_pb2 import Envelope
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,11 +45,14 @@ class Recorded:
 
 
 class UndecodableEventError(Exception):
-    """When an envelope's type is unknown or its bytes do not parse: a permanent failure, never retried blindly."""
+    """When an envelope's type is unknown or its bytes do not parse: a permanent failure, never
+    retried blindly.
+    """
 
 
 class EventTypes:
-    """The event messages of one or several services, and the upcasters that lead old shapes to today's.
+    """The event messages of one or several services, and the upcasters that lead old shapes to
+    today's.
 
     An upcaster is a pure function from an old message to its successor, which may be old itself.
     """
@@ -59,7 +62,9 @@ class EventTypes:
         *modules: ModuleType,
         upcasters: Mapping[str, Callable[[Message], Message]] | None = None,
     ) -> None:
-        """Take the generated modules whose top-level messages are events, e.g. `contacts.v1.events_pb2`."""
+        """Take the generated modules whose top-level messages are events, e.g.
+        `contacts.v1.events_pb2`.
+        """
         self._classes = {
             descriptor.full_name: message_factory.GetMessageClass(descriptor)
             for module in modules
@@ -87,7 +92,9 @@ class EventTypes:
         )
 
     def message(self, full_name: str, data: bytes) -> Message:
-        """Parse one event's bytes and bring it to today's shape, else raise UndecodableEventError."""
+        """Parse one event's bytes and bring it to today's shape, else raise
+        UndecodableEventError.
+        """
         message_class = self._classes.get(full_name)
         if message_class is None:
             raise UndecodableEventError(f"no event type {full_name} is known here")
@@ -95,12 +102,15 @@ class EventTypes:
             event: Message = message_class.FromString(data)
         except DecodeError as error:
             raise UndecodableEventError(f"the bytes are no {full_name}: {error}") from error
-        while (upcast := self._upcasters.get(event.DESCRIPTOR.full_name)) is not None:
+        for _ in range(len(self._upcasters) + 1):
+            upcast = self._upcasters.get(event.DESCRIPTOR.full_name)
+            if upcast is None:
+                return event
             try:
                 event = upcast(event)
             except Exception as error:
                 raise UndecodableEventError(f"upcasting {full_name} failed: {error}") from error
-        return event
+        raise UndecodableEventError(f"the upcasters of {full_name} lead in a circle")
 
 
 def short_type(full_name: str) -> str:
@@ -111,3 +121,10 @@ def short_type(full_name: str) -> str:
 def utc(timestamp: Timestamp) -> datetime:
     """A protobuf timestamp as an aware datetime, to the microsecond."""
     return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+
+
+def timestamp_of(moment: datetime) -> Timestamp:
+    """An aware datetime as a protobuf timestamp."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any
 
-from services.kernel.arrays import columns
 from services.kernel.errors import InvalidArgument, Reason
+from services.kernel.sql import Tx, columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from asyncpg import Connection, Record
+    from asyncpg import Record
     from google.protobuf.message import Message
 
     from services.kernel.work import Work
@@ -27,11 +27,12 @@ join unnest($1::text[], $2::text[]) asked(workspace, request_id) using (workspac
 
 _SAVE = """
 insert into kernel.requests (workspace, request_id, method, fingerprint, response, record_time)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::timestamptz[])
+select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[],
+                     $6::timestamptz[])
 """
 
 
-async def load_answered(tx: Connection, works: Sequence[Work]) -> dict[tuple[str, str], Record]:
+async def load_answered(tx: Tx, works: Sequence[Work]) -> dict[tuple[str, str], Record]:
     """The records of those works whose (workspace, request_id) was answered before."""
     asked = [(w.origin.workspace, w.request.request_id) for w in works if w.request]
     if not asked:
@@ -65,9 +66,9 @@ def first_response(work: Work, answered: dict[tuple[str, str], Record]) -> Messa
 
 
 async def save_responses(
-    tx: Connection, responses: Sequence[tuple[Work, Message]], record_time: datetime
+    tx: Tx, responses: Sequence[tuple[Work, Message]], record_time: datetime
 ) -> None:
-    """Remember the responses of the works that carry a request_id."""
+    """Remember the responses of the works with a request_id, in one order for all processes."""
     rows = []
     for work, response in responses:
         if work.request is None:
@@ -85,4 +86,4 @@ async def save_responses(
             )
         )
     if rows:
-        await tx.execute(_SAVE, *columns(rows))
+        await tx.execute(_SAVE, *columns(sorted(rows)))

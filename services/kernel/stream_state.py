@@ -1,22 +1,20 @@
 """States of streams: a cache of the fold, written with the events it was folded from.
 
-A row that is missing or has another shape is not wrong, only slow: the history is loaded instead. So the table may be
-emptied at any time.
+A row that is missing or has another shape is not wrong, only slow: the history is loaded instead.
+So the table may be emptied at any time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.kernel.arrays import columns
 from services.kernel.log import READ_BATCH_SIZE, read_stream
 from services.kernel.recorded import utc
+from services.kernel.sql import Tx, columns
 from services.kernel.work import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from asyncpg import Connection
 
     from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.recorded import Recorded
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
 _LOAD_STATES = """
 select s.workspace, s.stream, s.version, s.create_time, s.update_time, s.state
 from kernel.states s
-join unnest($1::text[], $2::text[], $3::int[]) asked(workspace, stream, shape) using (workspace, stream, shape)
+join unnest($1::text[], $2::text[], $3::int[]) asked(workspace, stream, shape)
+     using (workspace, stream, shape)
 """
 
 _PROBE_STREAMS = """
@@ -41,13 +40,17 @@ select workspace, stream, version, time, time, shape, state
 from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::int[], $6::bytea[])
      saved(workspace, stream, version, time, shape, state)
 on conflict (workspace, stream) do update
-set version = excluded.version, update_time = excluded.update_time, shape = excluded.shape, state = excluded.state
+set version = excluded.version, update_time = excluded.update_time,
+    shape = excluded.shape, state = excluded.state
 """
 
+
 async def load_states(
-    tx: Connection, shapes: Mapping[tuple[str, str], int]
+    tx: Tx, shapes: Mapping[tuple[str, str], int]
 ) -> dict[tuple[str, str], StreamState]:
-    """The states of (workspace, stream)s, folded or to be folded from their history; version 0 where none exists."""
+    """The states of (workspace, stream)s, folded or to be folded from their history; version 0
+    where none exists.
+    """
     if not shapes:
         return {}
     states = dict.fromkeys(shapes, StreamState())
@@ -70,9 +73,11 @@ async def load_states(
 
 
 async def probe_streams(
-    tx: Connection, streams: Sequence[tuple[str, str]]
+    tx: Tx, streams: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], StreamState]:
-    """Where the first event of each existing (workspace, stream) is; only for streams of at most one event."""
+    """Where the first event of each existing (workspace, stream) is; only for streams of at most
+    one event.
+    """
     if not streams:
         return {}
     return {
@@ -82,21 +87,28 @@ async def probe_streams(
 
 
 async def save_states(
-    tx: Connection, changes: Sequence[Change], landed: Mapping[tuple[str, str], Recorded]
+    tx: Connection,
+    changes: Sequence[Change],
+    landed: Mapping[tuple[str, str], Recorded],
+    loaded: Mapping[tuple[str, str], StreamState],
 ) -> None:
-    """Write the states that changes lead to; `landed` holds the last event of each stream that got any."""
+    """Write the states that changes lead to.
+
+    `landed` holds the last event of each stream that got any, `loaded` what the streams were before.
+    """
     rows = []
     for change in changes:
         last = landed.get(change.stream)
-        if change.state is not None and last is not None:
-            rows.append(
-                (*change.stream, last.version, last.record_time, change.shape, change.state)
-            )
+        if change.state is None or last is None:
+            continue
+        create_time = loaded[change.stream].create_time or last.record_time
+        times = create_time, last.record_time
+        rows.append((*change.stream, last.version, *times, change.shape, change.state))
     if rows:
         await tx.execute(_SAVE_STATES, *columns(rows))
 
 
-async def _history(tx: Connection, workspace: str, stream: str) -> list[Envelope]:
+async def _history(tx: Tx, workspace: str, stream: str) -> list[Envelope]:
     history: list[Envelope] = []
     while True:
         batch = await read_stream(tx, workspace, stream, after_version=len(history))

@@ -1,7 +1,8 @@
 """The kernel's own tables in a service's database, and how they come to be.
 
-`kernel.events` is the truth. `requests` is kept for ever, too: it is the promise of idempotency. `states` is a mere
-cache of folded streams, `checkpoints`, `parked` and `generations` belong to consumers and views.
+`kernel.events` is the truth. `requests` is kept for ever, too: it is the promise of idempotency.
+`states` is a mere cache of folded streams, `checkpoints`, `parked` and `generations` belong to
+consumers and views.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncpg import Connection
+    from services.kernel.sql import Tx
 
 # Two processes of one service may start at once; schema changes wait for each other on this key.
 SCHEMA_LOCK_KEY = 7_267_767_678
@@ -130,12 +131,16 @@ class PartitionCountError(Exception):
     """When the configured number of partitions is not the one the log was made with."""
 
 
-async def create_kernel_tables(connection: Connection, partitions: int) -> None:
-    """Create what is missing, or raise PartitionCountError: a log's partitions are decided once, at its birth."""
+async def create_kernel_tables(connection: Tx, partitions: int) -> None:
+    """Create what is missing, or raise PartitionCountError: a log's partitions are decided once,
+    at its birth.
+    """
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", SCHEMA_LOCK_KEY)
         await connection.execute(KERNEL_TABLES)
         count = await connection.fetchval(_COUNT_HEADS)
         if count not in (0, partitions):
-            raise PartitionCountError(f"the log has {count} partitions, the configuration {partitions}")
+            raise PartitionCountError(
+                f"the log has {count} partitions, the configuration {partitions}"
+            )
         await connection.execute(_ADD_HEADS, partitions)

@@ -1,9 +1,10 @@
-"""Write tokens: opaque proof of where a write landed, which a read accepts as "at least as fresh as this"."""
+"""Write tokens: opaque proof of where a write landed, which a read accepts as "at least as fresh
+as this".
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -28,11 +29,18 @@ def encode_write_token(service: str, positions: Mapping[int, int]) -> str:
 def decode_write_token(token: str) -> list[Landing]:
     """Unwrap a token that a client hands back as `read_token`, else raise InvalidArgument."""
     try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        return list(WriteToken.FromString(raw).landings)
-    except (binascii.Error, ValueError, DecodeError) as error:
-        raise InvalidArgument.of(
-            "read_token",
-            "is not a token that a write returned; leave it empty or pass one on unchanged",
-            reason=Reason.READ_TOKEN_INVALID,
-        ) from error
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        landings = list(WriteToken.FromString(raw).landings)
+    except (ValueError, DecodeError) as error:
+        raise _invalid() from error
+    if token and not landings:
+        raise _invalid()
+    return landings
+
+
+def _invalid() -> InvalidArgument:
+    return InvalidArgument.of(
+        "read_token",
+        "is not a token that a write returned; leave it empty or pass one on unchanged",
+        reason=Reason.READ_TOKEN_INVALID,
+    )

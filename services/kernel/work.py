@@ -1,4 +1,6 @@
-"""What a group commit works on: one command's loads, its pure decision, and the response to remember."""
+"""What a group commit works on: one command's loads, its pure decision, and the response to
+remember.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A value that only one stream of a workspace may hold; `scope` is the field's name, e.g. `email`."""
+    """A value that only one stream of a workspace may hold; `scope` is the field's name, e.g.
+    `email`.
+    """
 
     scope: str
     key: str
@@ -35,10 +39,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What a decision knows of a stream: its version (0 = no such stream) and, where asked for, its state.
+    """What a decision knows of a stream: its version (0 = no such stream) and, where asked for,
+    its state.
 
-    `state` is the serialised state, or None when it must be folded from `history`; the times are those of the first
-    and last event's recording. For a probed stream `first_position` is where its first event is.
+    `state` is the serialised state, or None when it must be folded from `history`; the times are
+    those of the first and last event's recording. For a probed stream `first_position` is where
+    its first event is.
     """
 
     version: int = 0
@@ -51,7 +57,9 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one work does to one stream: events, the state they lead to, claims released and taken."""
+    """What one work does to one stream: events, the state they lead to, claims released and
+    taken.
+    """
 
     append: Append
     state: bytes | None = None
@@ -78,9 +86,10 @@ class Outcome:
 class Work:
     """One unit of a group.
 
-    `shapes` names the streams whose states are loaded, with the shape number the decider understands; `probed` names
-    streams of which only the existence is asked. `decide` is pure and raises a RapportError to refuse. `resource_name`
-    turns a stream into the name that an error may show.
+    `shapes` names the streams whose states are loaded, with the shape number the decider
+    understands; `probed` names streams of which only the existence is asked. `decide` is pure and
+    raises a RapportError to refuse. `resource_name` turns a stream into the name that an error
+    may show.
     """
 
     origin: Origin

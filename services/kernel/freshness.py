@@ -1,0 +1,85 @@
+"""Waiting reads: a read that carries a write token waits until its view has got that far."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from services.kernel.caller import current_caller_or_none
+from services.kernel.checkpoint import read_positions
+from services.kernel.errors import DeadlineExceeded, Reason
+from services.kernel.tokens import decode_write_token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncpg import Pool
+
+    from rapport.common.v1.tokens_pb2 import Landing
+
+WAIT_DEFAULT_S = 5.0
+# Part of the caller's time is kept for the read itself and the way back.
+ANSWER_RESERVE_S = 0.2
+# A notification may be missed while its connection is away.
+SAFETY_POLL_S = 0.5
+
+
+class Freshness:
+    """Knows how far the views of one service have got."""
+
+    def __init__(self, pool: Pool, sources: Mapping[str, Sequence[str]]) -> None:
+        """`sources` are the logs that each asynchronous view reads; a view not in it is read at
+        once.
+        """
+        self._pool = pool
+        self._sources = sources
+        self._advanced: dict[str, asyncio.Event] = {view: asyncio.Event() for view in sources}
+
+    def wake(self, view: str | None) -> None:
+        """Say that a view's checkpoint has moved; None says that any may have."""
+        for name, event in self._advanced.items():
+            if view in (None, name):
+                event.set()
+
+    async def wait(self, view: str, read_token: str) -> None:
+        """Return when the view is at least as fresh as the write that returned the token.
+
+        Landings in logs that the view does not read are ignored. Raises InvalidArgument for a
+        token that is not ours, DeadlineExceeded (VIEW_BEHIND) when the caller's time is over
+        first.
+        """
+        if not read_token:
+            return
+        wanted = [
+            landing
+            for landing in decode_write_token(read_token)
+            if landing.service in self._sources.get(view, ())
+        ]
+        caller = current_caller_or_none()
+        remaining_s = caller.remaining_s if caller else None
+        wait_s = WAIT_DEFAULT_S if remaining_s is None else remaining_s - ANSWER_RESERVE_S
+        try:
+            async with asyncio.timeout(max(wait_s, 0.0)):
+                while not await self._reached(view, wanted):
+                    await self._next_advance(view)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                Reason.VIEW_BEHIND, f"{view} has not got that far yet; try again", {"view": view}
+            ) from None
+
+    async def _reached(self, view: str, wanted: Sequence[Landing]) -> bool:
+        if not wanted:
+            return True
+        self._advanced[view].clear()
+        positions = await read_positions(self._pool, view)
+        return all(
+            positions.get((landing.service, landing.partition), 0) >= landing.position
+            for landing in wanted
+        )
+
+    async def _next_advance(self, view: str) -> None:
+        try:
+            async with asyncio.timeout(SAFETY_POLL_S):
+                await self._advanced[view].wait()
+        except TimeoutError:
+            return

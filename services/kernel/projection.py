@@ -1,0 +1,281 @@
+"""Projections: consumers that fold feeds into a view, exactly once.
+
+One batch is one transaction: move the checkpoint (compare-and-set, which fences zombies), fold
+the events, append what the policy says follows. A batch that fails is halved until the guilty
+event stands alone; that one is parked with its reason, unless the failure was the database's or
+the network's, which is waited for and never skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import asyncpg
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from services.kernel import parking
+from services.kernel.checkpoint import (
+    ADVANCED_CHANNEL,
+    FencedError,
+    Lease,
+    Place,
+    create_checkpoint,
+    take_lease,
+)
+from services.kernel.feed import ForeignFeedError
+from services.kernel.parking import BEHIND_PARKED, Poison
+from services.kernel.recorded import EventTypes, Recorded, UndecodableEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Pool
+
+    from rapport.common.v1.envelope_pb2 import Envelope
+    from services.kernel.log import Log
+    from services.kernel.policy import Policy
+    from services.kernel.sql import Tx
+    from services.kernel.view import View
+
+T = TypeVar("T")
+
+BATCH_SIZE_MAX = 1_000
+LEASE_S = 10.0
+RETRY_PAUSE_S = 0.1
+RETRY_PAUSE_MAX_S = 5.0
+
+TRANSIENT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    OSError,
+    TimeoutError,
+)
+
+_NOTIFY = f"select pg_notify('{ADVANCED_CHANNEL}', $1)"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer(Generic[T]):
+    """A view fed by the feeds of `sources`, and the policy that says what follows. Declared in a
+    composition root.
+    """
+
+    view: View[T]
+    sources: tuple[str, ...]
+    event_types: EventTypes
+    policy: Policy[T] | None = None
+
+    @property
+    def name(self) -> str:
+        """The consumer's name is its view's."""
+        return self.view.name
+
+
+class ProjectionMetrics:
+    """What a process's projections count; one per registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register the numbers."""
+        labels = ("consumer", "source", "partition")
+        self.applied = Counter(
+            "rapport_projection_applied", "Events applied", labels, registry=registry
+        )
+        self.parked = Counter(
+            "rapport_projection_parked", "Events parked", labels, registry=registry
+        )
+        self.position = Gauge(
+            "rapport_projection_position", "The checkpoint", labels, registry=registry
+        )
+        self.stopped = Gauge(
+            "rapport_projection_stopped", "1 while it refuses to go on", labels, registry=registry
+        )
+
+
+@dataclass(slots=True)
+class Projection(Generic[T]):
+    """The worker of one consumer for one partition of one source. `run` it as a task; any number
+    of replicas may.
+    """
+
+    pool: Pool
+    log: Log
+    consumer: Consumer[T]
+    source: str
+    partition: int
+    open_reader: Any  # (after_position) -> FeedReader
+    owner: str
+    metrics: ProjectionMetrics
+    lease_s: float = LEASE_S
+    place: Place = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the checkpoint."""
+        self.place = Place(self.consumer.name, self.source, self.partition)
+
+    async def run(self) -> None:
+        """Wait for the lease, work while it is ours, for ever; stop only when going on would be
+        wrong.
+        """
+        pause_s = RETRY_PAUSE_S
+        labels = (self.consumer.name, self.source, str(self.partition))
+        while True:
+            try:
+                await create_checkpoint(self.pool, self.place)
+                lease = await take_lease(self.pool, self.place, self.owner, self.lease_s)
+                if lease is None:
+                    await asyncio.sleep(self.lease_s / 3 * random.uniform(0.5, 1.0))
+                    continue
+                pause_s = RETRY_PAUSE_S
+                await self._work(lease)
+            except FencedError as error:
+                _log.info("projection.fenced", place=str(self.place), error=str(error))
+            except (ForeignFeedError, parking.TooManyParkedError) as error:
+                self.metrics.stopped.labels(*labels).set(1)
+                _log.error("projection.stopped", place=str(self.place), error=str(error))
+                raise
+            except TRANSIENT as error:
+                _log.warning("projection.waits", place=str(self.place), error=repr(error))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
+
+    async def _work(self, lease: Lease) -> None:
+        """Read and apply while the lease holds; release it on the way out."""
+        labels = (self.consumer.name, self.source, str(self.partition))
+        try:
+            async with self.open_reader(self.source, self.partition, lease.position) as reader:
+                while True:
+                    batch = await reader.next_batch(
+                        max_events=BATCH_SIZE_MAX, max_wait_s=self.lease_s / 3
+                    )
+                    if not batch:
+                        await lease.renew(self.pool)
+                        continue
+                    await self.apply(lease, batch)
+                    self.metrics.position.labels(*labels).set(lease.position)
+        finally:
+            with contextlib.suppress(*TRANSIENT):
+                await lease.release(self.pool)
+
+    async def apply(self, lease: Lease, batch: Sequence[Envelope]) -> None:
+        """Apply a batch in one transaction, or in smaller ones if it holds poison."""
+        try:
+            await self._apply_once(lease, batch, poison_reason=None)
+        except (*TRANSIENT, FencedError, parking.TooManyParkedError):
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self.apply(lease, batch[:middle])
+                await self.apply(lease, batch[middle:])
+                return
+            _log.exception("projection.poison", place=str(self.place), position=batch[0].position)
+            await self._apply_once(
+                lease, batch, poison_reason=f"{type(error).__name__}: {error}"[:500]
+            )
+
+    async def _apply_once(
+        self, lease: Lease, batch: Sequence[Envelope], *, poison_reason: str | None
+    ) -> None:
+        """One transaction for a batch; with a poison_reason its events are parked instead of
+        applied.
+        """
+        position = batch[-1].position
+        async with self.pool.acquire() as tx, tx.transaction():
+            await lease.move(tx, position)
+            if self.consumer.policy is not None:
+                await self.log.lock_heads(tx, set(range(self.log.partitions)))
+            streams = await parking.parked_streams(tx, self.place)
+            events, poisons = self._sort(batch, streams, poison_reason)
+            await parking.park(tx, self.place, poisons)
+            await fold(tx, self.log, self.consumer, events)
+            await tx.execute(_NOTIFY, self.consumer.name)
+        lease.position = position
+        labels = (self.consumer.name, self.source, str(self.partition))
+        self.metrics.applied.labels(*labels).inc(len(events))
+        self.metrics.parked.labels(*labels).inc(len(poisons))
+        _log.debug(
+            "projection.applied", place=str(self.place), events=len(events), position=position
+        )
+
+    def _sort(
+        self, batch: Sequence[Envelope], streams: set[tuple[str, str]], poison_reason: str | None
+    ) -> tuple[list[Recorded], list[Poison]]:
+        """What can be applied, and what must be parked: poison, and what comes behind poison in
+        its stream.
+        """
+        events, poisons = [], []
+        for envelope in batch:
+            stream = (envelope.workspace, envelope.stream)
+            if stream in streams:
+                poisons.append(Poison(envelope, BEHIND_PARKED))
+                continue
+            try:
+                event = self.consumer.event_types.decode(envelope)
+            except UndecodableEventError as error:
+                poisons.append(Poison(envelope, str(error)))
+                streams.add(stream)
+                continue
+            if poison_reason is not None:
+                poisons.append(Poison(envelope, poison_reason))
+                streams.add(stream)
+            else:
+                events.append(event)
+        return events, poisons
+
+
+async def fold(tx: Tx, log: Log, consumer: Consumer[T], events: Sequence[Recorded]) -> None:
+    """Fold events into the live view and append what the policy says follows."""
+    if not events:
+        return
+    applied = await consumer.view.apply(tx, consumer.view.name, events)
+    if consumer.policy is not None:
+        follows = await consumer.policy.react(tx, events, applied)
+        await log.append(tx, follows)
+
+
+async def retry_parked(
+    pool: Pool,
+    log: Log,
+    consumer: Consumer[Any],
+    place: Place,
+    workspace: str,
+    stream: str,
+    reader: Any,
+) -> int:
+    """Apply a parked stream's events after its cause was mended; answers how many.
+
+    Raises what apply raises, and then changes nothing. `reader` reads the source's log:
+    (partition, after, limit).
+    """
+    async with pool.acquire() as tx, tx.transaction():
+        await tx.fetchval(_LOCK_CHECKPOINT, *place.key)
+        if consumer.policy is not None:
+            await log.lock_heads(tx, set(range(log.partitions)))
+        positions = await parking.positions_of_stream(tx, place, workspace, stream)
+        envelopes = [
+            envelope
+            for position in positions
+            for envelope in await reader(place.partition, position - 1, 1)
+        ]
+        await fold(tx, log, consumer, [consumer.event_types.decode(e) for e in envelopes])
+        await parking.unpark(tx, place, positions)
+        await tx.execute(_NOTIFY, consumer.name)
+    return len(positions)
+
+
+_LOCK_CHECKPOINT = """
+select position from kernel.checkpoints
+where consumer = $1 and generation = $2 and source = $3 and partition = $4 for update
+"""

@@ -1,0 +1,340 @@
+"""Runs a service: its log, views, relays, projections and RPCs, from a declaration to an orderly
+end.
+
+A composition root declares a `Service` and calls `main`. Everything is built here in sight and
+handed on by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+import uvloop
+
+from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
+from services.kernel import telemetry
+from services.kernel.caller import CallerSigner
+from services.kernel.checkpoint import ADVANCED_CHANNEL, read_positions
+from services.kernel.clock import Clock, SystemClock, new_id
+from services.kernel.config import ServiceConfig
+from services.kernel.decider import Commands
+from services.kernel.errors import RapportError
+from services.kernel.feed import FeedConnection
+from services.kernel.follow import Follower
+from services.kernel.freshness import Freshness
+from services.kernel.group_commit import GroupCommit
+from services.kernel.listen import Listener
+from services.kernel.log import APPENDED_CHANNEL, Log
+from services.kernel.log_service import LogServicer
+from services.kernel.metrics import RpcMetrics, new_registry, probes
+from services.kernel.pipeline import signed_caller
+from services.kernel.projection import Consumer, Projection, ProjectionMetrics
+from services.kernel.reader import FeedReader, ReaderMetrics
+from services.kernel.relay import Relay, RelayMetrics
+from services.kernel.server import Served, Server
+from services.kernel.source import Source, open_sources
+from services.kernel.tables import create_kernel_tables
+from services.kernel.view import AnyView, ensure_live
+from services.kernel.web import WebServer
+
+if TYPE_CHECKING:
+    from asyncpg import Pool
+    from prometheus_client import CollectorRegistry
+
+    from services.kernel.recorded import EventTypes
+
+POOL_SIZE_MAX = 10
+STATEMENT_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+PARTITIONS_RETRY_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What a service's RPCs and policies are built on."""
+
+    pool: Pool
+    log: Log
+    group_commit: GroupCommit
+    commands: Commands
+    freshness: Freshness
+    follower: Follower
+    event_types: EventTypes
+    clock: Clock
+    new_id: Callable[[], UUID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The declaration of a service: its facts, its views, whom it follows, and what it answers.
+
+    `views` are read at once, `consumers` follow feeds; `background` makes coroutines that run
+    until the end.
+    """
+
+    name: str
+    event_types: EventTypes
+    servicers: Callable[[Kernel], Sequence[Served]]
+    views: Sequence[AnyView] = ()
+    consumers: Sequence[Consumer[Any]] = ()
+    background: Callable[[Kernel], Iterable[Coroutine[Any, Any, None]]] = lambda _: ()
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The other services whose logs its consumers read."""
+        sources = {source for consumer in self.consumers for source in consumer.sources}
+        return tuple(sorted(sources - {self.name}))
+
+
+@dataclass(slots=True)
+class Running:
+    """A service that runs: where it answers, and its tasks by name."""
+
+    kernel: Kernel
+    server: Server
+    relays: list[Relay] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def spawn(self, name: str, work: Any) -> asyncio.Task[None]:
+        """Run a coroutine until the service stops; its failure is alarmed, the others go on."""
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        task.add_done_callback(_alarm)
+        self.tasks.append(task)
+        return task
+
+
+def _alarm(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("task.died", task=task.get_name(), exc_info=task.exception())
+
+
+@asynccontextmanager
+async def open_pool(database_url: str) -> AsyncIterator[Pool]:
+    """A pool whose statements have a deadline."""
+    pool = await asyncpg.create_pool(
+        database_url,
+        min_size=1,
+        max_size=POOL_SIZE_MAX,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        timeout=CONNECT_TIMEOUT_S,
+        server_settings={"application_name": "rapport", "jit": "off"},
+    )
+    try:
+        yield pool
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await pool.close()
+        pool.terminate()
+
+
+async def prepare_database(pool: Pool, service: Service, partitions: int, clock: Clock) -> None:
+    """Create the kernel's tables and the live generation of each view, where they are missing."""
+    async with pool.acquire() as connection:
+        await create_kernel_tables(connection, partitions)
+        for view in (*service.views, *(consumer.view for consumer in service.consumers)):
+            async with connection.transaction():
+                await ensure_live(connection, view, clock)
+
+
+def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> Kernel:
+    """Build what RPCs need on a prepared database; nothing runs yet."""
+    log = Log(service=service.name, partitions=partitions, clock=clock, new_id=new_id)
+    group_commit = GroupCommit(pool, log, service.views)
+    return Kernel(
+        pool=pool,
+        log=log,
+        group_commit=group_commit,
+        commands=Commands(group_commit, service.event_types),
+        freshness=Freshness(pool, {c.name: c.sources for c in service.consumers}),
+        follower=Follower(pool, service.event_types),
+        event_types=service.event_types,
+        clock=clock,
+        new_id=new_id,
+    )
+
+
+@asynccontextmanager
+async def running(
+    service: Service, config: ServiceConfig, registry: CollectorRegistry
+) -> AsyncIterator[Running]:
+    """Run a service until the block ends, then drain it: calls first, then commits, relays and
+    projections.
+    """
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(config.database_url))
+        await prepare_database(pool, service, config.partitions, clock)
+        kernel = make_kernel(pool, service, config.partitions, clock)
+        feed = await stack.enter_async_context(
+            FeedConnection(config.nats_url, name=f"rapport {service.name}")
+        )
+        names = {source for consumer in service.consumers for source in consumer.sources}
+        sources = await stack.enter_async_context(open_sources(names, config, pool))
+        server = Server(
+            config.grpc_address,
+            [*service.servicers(kernel), _log_service(pool)],
+            authenticate=signed_caller(CallerSigner(config.internal_secret, clock)),
+            metrics=RpcMetrics(registry),
+        )
+        process = Running(kernel, server)
+        commits = process.spawn("group commit", kernel.group_commit.run())
+        _start_relays(process, feed, RelayMetrics(registry))
+        _start_listener(process, config.database_url)
+        _start_projections(process, service, feed, sources, registry)
+        for number, work in enumerate(service.background(kernel)):
+            process.spawn(f"background {number}", work)
+        await server.start()
+        try:
+            yield process
+        finally:
+            await server.stop(config.drain_timeout_s)
+            kernel.group_commit.close()
+            for relay in process.relays:
+                relay.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(config.drain_timeout_s):
+                    await asyncio.gather(commits, return_exceptions=True)
+            for task in process.tasks:
+                task.cancel()
+            await asyncio.gather(*process.tasks, return_exceptions=True)
+
+
+def _log_service(pool: Pool) -> Served:
+    return (
+        log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
+        log_service_pb2_grpc.add_LogServiceServicer_to_server,
+        LogServicer(pool),
+    )
+
+
+def _start_relays(process: Running, feed: FeedConnection, metrics: RelayMetrics) -> None:
+    """One relay per partition of the own log."""
+    log = process.kernel.log
+    for partition in range(log.partitions):
+        relay = Relay(
+            process.kernel.pool, feed, service=log.service, partition=partition, metrics=metrics
+        )
+        process.relays.append(relay)
+        process.spawn(f"relay {partition}", relay.run())
+
+
+def _start_listener(process: Running, database_url: str) -> None:
+    """One connection hears appends and advances and wakes whoever waits for them."""
+    kernel = process.kernel
+
+    def appended(payload: str | None) -> None:
+        for relay in process.relays:
+            relay.wake()
+        kernel.follower.wake(payload)
+
+    listener = Listener(
+        database_url, {APPENDED_CHANNEL: appended, ADVANCED_CHANNEL: kernel.freshness.wake}
+    )
+    process.spawn("listener", listener.run())
+
+
+def _start_projections(
+    process: Running,
+    service: Service,
+    feed: FeedConnection,
+    sources: Mapping[str, Source],
+    registry: CollectorRegistry,
+) -> None:
+    """One worker per consumer, source and partition, as soon as it is known how many partitions a
+    source has.
+    """
+    reader_metrics, metrics = ReaderMetrics(registry), ProjectionMetrics(registry)
+
+    def open_reader(source: str, partition: int, after: int) -> FeedReader:
+        return FeedReader(
+            feed,
+            service=source,
+            partition=partition,
+            after_position=after,
+            hole_reader=sources[source].read,
+            metrics=reader_metrics,
+        )
+
+    async def follow(consumer: Consumer[Any], source: str) -> None:
+        for partition in await _partitions_of(process.kernel.pool, consumer, source, sources):
+            projection = Projection(
+                pool=process.kernel.pool,
+                log=process.kernel.log,
+                consumer=consumer,
+                source=source,
+                partition=partition,
+                open_reader=open_reader,
+                owner=str(new_id()),
+                metrics=metrics,
+            )
+            process.spawn(f"projection {consumer.name} {source}-{partition}", projection.run())
+
+    for consumer in service.consumers:
+        for source in consumer.sources:
+            process.spawn(f"projections {consumer.name} {source}", follow(consumer, source))
+
+
+async def _partitions_of(
+    pool: Pool, consumer: Consumer[Any], source: str, sources: Mapping[str, Source]
+) -> Sequence[int]:
+    """The partitions of a source: known from earlier, else asked until its owner answers."""
+    while True:
+        known = [p for (name, p) in await read_positions(pool, consumer.name) if name == source]
+        if known:
+            return known
+        try:
+            return await sources[source].partitions()
+        except RapportError:
+            await asyncio.sleep(PARTITIONS_RETRY_S)
+
+
+async def serve(service: Service, config: ServiceConfig) -> None:
+    """Run a service with its probes until SIGTERM or SIGINT."""
+    registry = new_registry()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running(service, config, registry) as process:
+        web = WebServer(
+            config.metrics_address, probes(registry, ready=lambda: process.server.serving)
+        )
+        await web.start()
+        _log.info("service.ready", address=config.grpc_address, port=process.server.port)
+        await stop.wait()
+        _log.info("service.draining")
+        await web.stop()
+    _log.info("service.stopped")
+
+
+def main(service: Service) -> None:
+    """`python -m services.<name>` serves; with words behind it, it operates: see
+    `kernel.operate`.
+    """
+    from services.kernel import operate  # noqa: PLC0415, operating needs a terminal, serving does not
+
+    config = ServiceConfig.from_env(service.name, peers=service.peers)
+    telemetry.start_logging(service.name, log_format=config.log_format)
+    if len(sys.argv) > 1:
+        sys.exit(uvloop.run(operate.run(service, config, sys.argv[1:])))
+    tracing = telemetry.start_tracing(
+        service.name, address=config.traces_address, ratio=config.trace_ratio
+    )
+    try:
+        uvloop.run(serve(service, config))
+    finally:
+        if tracing is not None:
+            tracing.shutdown()
