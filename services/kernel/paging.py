@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from services.kernel.errors import InvalidArgument
 from services.kernel.filter import Fields, Filter
@@ -51,7 +51,11 @@ from services.kernel.page_token import InvalidPageToken, PageToken, fingerprint_
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
 
-Row = Mapping[str, Any]
+
+class Row(Protocol):
+    """A row by its columns: a dict or a record of the driver."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
