@@ -1,6 +1,4 @@
-"""Claims: values that only one stream of a workspace may hold, taken and released with the events
-that say so.
-"""
+"""Claims: values that only one stream of a workspace holds, taken and released with its events."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ def settle(work: Work, changes: Sequence[Change], owners: Owners) -> None:
     owners.update(moved)
 
 
-async def save_claims(tx: Connection, changes: Sequence[Change]) -> None:
+async def save_claims(tx: Tx, changes: Sequence[Change]) -> None:
     """Write what the accepted changes released and took, in one order for all processes."""
     released = sorted(_rows(changes, taken=False))
     if released:

@@ -30,7 +30,7 @@ _CONTESTED_TABLES = {"claims", "requests"}
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """One READ COMMITTED transaction: after a lock was waited for, each statement sees what it guarded."""
+    """One READ COMMITTED transaction: a statement after a lock sees what the lock guarded."""
     proxy = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
     connection = cast("Connection", proxy)
     try:

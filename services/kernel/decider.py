@@ -80,9 +80,7 @@ class Decider(Generic[C, S]):
         return self.name(self.id_of(stream))
 
     def aggregate_id(self, name: str, field: str = "name") -> str:
-        """The id inside a resource name such as `contacts/0192…`, else InvalidArgument on
-        `field`.
-        """
+        """The id inside a name such as `contacts/0192…`, else InvalidArgument on `field`."""
         collection, _, aggregate_id = name.partition("/")
         if collection != self.collection or not aggregate_id or "/" in aggregate_id:
             raise InvalidArgument.of(field, f"must look like {self.collection}/{{id}}")
@@ -91,10 +89,9 @@ class Decider(Generic[C, S]):
 
 @dataclass(frozen=True, slots=True)
 class Decided(Generic[S]):
-    """What a command led to, for the response to be made of: `state` after `version` events of
-    the stream.
+    """What a command led to: `state` after `version` events of the stream.
 
-    A command that changed nothing has no events, the times the stream had, and a write token of
+    The response is made of it. A command that changed nothing has no events, the times the stream had, and a write token of
     no place.
     """
 
@@ -112,9 +109,7 @@ class Decided(Generic[S]):
 
 
 class Commands:
-    """Executes commands of one service; each is one transaction, shared with others that come at
-    the same time.
-    """
+    """Executes commands of one service, each in a transaction shared with its contemporaries."""
 
     def __init__(self, group_commit: GroupCommit, event_types: EventTypes) -> None:
         """`event_types` reads histories back when a stored state is missing or of another shape."""
@@ -216,12 +211,7 @@ class _Step(Generic[C, S]):
         """Refuse an old etag; what does not exist has none, and its decider says so."""
         expected, current = getattr(self.command, "etag", ""), etag_of(self.loaded.version)
         if expected and self.loaded.version and expected != current:
-            name = self.decider.resource_name(self.stream)
-            raise Aborted(
-                Reason.ETAG_MISMATCH,
-                f"{name} has changed since it was read",
-                {"resource": name, "etag": current},
-            )
+            raise Aborted.etag(self.decider.resource_name(self.stream), current)
 
 
 def etag_of(version: int) -> str:

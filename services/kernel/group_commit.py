@@ -34,9 +34,10 @@ from services.kernel.work import Change, Outcome, StreamState, Work
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from asyncpg import Connection, Pool
+    from asyncpg import Pool
     from google.protobuf.message import Message
 
+    from services.kernel.sql import Tx
     from services.kernel.view import AnyView
 
 IN_FLIGHT_MAX = 2_000
@@ -94,7 +95,7 @@ class GroupCommit:
         return await pending.answer
 
     async def run(self) -> None:
-        """Commit groups until `close`, then finish what waits. Cancelled, it leaves nobody waiting."""
+        """Commit groups until `close`, then finish what waits; leaves nobody without an answer."""
         try:
             while not self._closing:
                 await self._filled.wait()
@@ -144,7 +145,7 @@ class GroupCommit:
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._commit(group)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001, whatever a view or a decider raises
             if is_passing(error):
                 _refuse(group, self.log.service)
             elif len(group) > 1:
@@ -200,7 +201,7 @@ class GroupCommit:
             )
 
 
-async def _replay(tx: Connection, group: Sequence[_Pending]) -> None:
+async def _replay(tx: Tx, group: Sequence[_Pending]) -> None:
     """Give works whose request_id was answered before their first response."""
     answered = await requests.load_answered(tx, [pending.work for pending in group])
     for pending in group:
@@ -210,7 +211,7 @@ async def _replay(tx: Connection, group: Sequence[_Pending]) -> None:
             pending.refusal = refusal
 
 
-async def _decide(tx: Connection, group: Sequence[_Pending]) -> dict[tuple[str, str], StreamState]:
+async def _decide(tx: Tx, group: Sequence[_Pending]) -> dict[tuple[str, str], StreamState]:
     """Load what the works ask for and let each decide; answers the streams loaded."""
     shapes = {
         (pending.work.origin.workspace, stream): shape
@@ -228,7 +229,7 @@ async def _decide(tx: Connection, group: Sequence[_Pending]) -> dict[tuple[str, 
     return loaded
 
 
-async def _settle(tx: Connection, group: Sequence[_Pending]) -> None:
+async def _settle(tx: Tx, group: Sequence[_Pending]) -> None:
     """Refuse works that want what another stream holds, in the order they came."""
     owners = await claims.load_owners(tx, [change for p in group for change in p.changes])
     for pending in group:

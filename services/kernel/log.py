@@ -12,7 +12,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.kernel.errors import Aborted, Reason, ResourceExhausted
+from rapport.common.v1.envelope_pb2 import Envelope
+from services.kernel.errors import Aborted, ResourceExhausted
 from services.kernel.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -113,9 +114,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Where an append landed: its events with their positions, and the last position per
-    partition it touched.
-    """
+    """The events of an append with their positions, and the last position per partition."""
 
     events: list[Recorded]
     heads: dict[int, int]
@@ -166,9 +165,7 @@ class Log:
         heads: dict[int, int],
         versions: Mapping[tuple[str, str], int],
     ) -> Landed:
-        """Append while the caller holds the heads and knows the streams' versions under that
-        lock.
-        """
+        """Append while the caller holds the heads and read the streams' versions under them."""
         recorded = self._record(appends, heads, dict(versions))
         if not recorded:
             return Landed([], {})

@@ -45,14 +45,11 @@ class Recorded:
 
 
 class UndecodableEventError(Exception):
-    """When an envelope's type is unknown or its bytes do not parse: a permanent failure, never
-    retried blindly.
-    """
+    """When an envelope's type is unknown or its bytes do not parse: it will never be otherwise."""
 
 
 class EventTypes:
-    """The event messages of one or several services, and the upcasters that lead old shapes to
-    today's.
+    """The event messages of services, and the upcasters that lead old shapes to today's.
 
     An upcaster is a pure function from an old message to its successor, which may be old itself.
     """
@@ -62,9 +59,7 @@ class EventTypes:
         *modules: ModuleType,
         upcasters: Mapping[str, Callable[[Message], Message]] | None = None,
     ) -> None:
-        """Take the generated modules whose top-level messages are events, e.g.
-        `contacts.v1.events_pb2`.
-        """
+        """Take the generated modules of events: each top-level message in them is one."""
         self._classes = {
             descriptor.full_name: message_factory.GetMessageClass(descriptor)
             for module in modules
@@ -92,9 +87,7 @@ class EventTypes:
         )
 
     def message(self, full_name: str, data: bytes) -> Message:
-        """Parse one event's bytes and bring it to today's shape, else raise
-        UndecodableEventError.
-        """
+        """Parse an event and bring it to today's shape, else raise UndecodableEventError."""
         message_class = self._classes.get(full_name)
         if message_class is None:
             raise UndecodableEventError(f"no event type {full_name} is known here")

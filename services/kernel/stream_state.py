@@ -1,7 +1,8 @@
 """States of streams: a cache of the fold, written with the events it was folded from.
 
-A row that is missing or has another shape is not wrong, only slow: the history is loaded instead.
-So the table may be emptied at any time.
+A row that is missing, of another shape or behind the log is not wrong, only slow: the history is
+loaded instead. So the table may be emptied at any time, and a policy may append to a stream without
+knowing its state.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ select s.workspace, s.stream, s.version, s.create_time, s.update_time, s.state
 from kernel.states s
 join unnest($1::text[], $2::text[], $3::int[]) asked(workspace, stream, shape)
      using (workspace, stream, shape)
+where not exists (
+    select from kernel.events e
+    where (e.workspace, e.stream, e.version) = (s.workspace, s.stream, s.version + 1)
+)
 """
 
 _PROBE_STREAMS = """
@@ -36,20 +41,20 @@ where e.version = 1
 
 _SAVE_STATES = """
 insert into kernel.states (workspace, stream, version, create_time, update_time, shape, state)
-select workspace, stream, version, time, time, shape, state
-from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::int[], $6::bytea[])
-     saved(workspace, stream, version, time, shape, state)
+select * from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[],
+                     $6::int[], $7::bytea[])
 on conflict (workspace, stream) do update
-set version = excluded.version, update_time = excluded.update_time,
-    shape = excluded.shape, state = excluded.state
+set version = excluded.version, create_time = excluded.create_time,
+    update_time = excluded.update_time, shape = excluded.shape, state = excluded.state
 """
 
 
 async def load_states(
     tx: Tx, shapes: Mapping[tuple[str, str], int]
 ) -> dict[tuple[str, str], StreamState]:
-    """The states of (workspace, stream)s, folded or to be folded from their history; version 0
-    where none exists.
+    """The states of streams, folded or to be folded from their history.
+
+    Version 0 says that there is no such stream.
     """
     if not shapes:
         return {}
@@ -75,9 +80,7 @@ async def load_states(
 async def probe_streams(
     tx: Tx, streams: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], StreamState]:
-    """Where the first event of each existing (workspace, stream) is; only for streams of at most
-    one event.
-    """
+    """Where the first event of each existing stream is; only for streams of at most one event."""
     if not streams:
         return {}
     return {
@@ -87,14 +90,14 @@ async def probe_streams(
 
 
 async def save_states(
-    tx: Connection,
+    tx: Tx,
     changes: Sequence[Change],
     landed: Mapping[tuple[str, str], Recorded],
     loaded: Mapping[tuple[str, str], StreamState],
 ) -> None:
     """Write the states that changes lead to.
 
-    `landed` holds the last event of each stream that got any, `loaded` what the streams were before.
+    `landed` holds the last event of each stream that got any, `loaded` what each was before.
     """
     rows = []
     for change in changes:

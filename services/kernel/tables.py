@@ -132,9 +132,7 @@ class PartitionCountError(Exception):
 
 
 async def create_kernel_tables(connection: Tx, partitions: int) -> None:
-    """Create what is missing, or raise PartitionCountError: a log's partitions are decided once,
-    at its birth.
-    """
+    """Create what is missing; PartitionCountError when the log was born with other partitions."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", SCHEMA_LOCK_KEY)
         await connection.execute(KERNEL_TABLES)

@@ -1,6 +1,4 @@
-"""Write tokens: opaque proof of where a write landed, which a read accepts as "at least as fresh
-as this".
-"""
+"""Write tokens: opaque proof of where a write landed; a read accepts it as "as fresh as this"."""
 
 from __future__ import annotations
 

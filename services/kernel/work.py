@@ -1,6 +1,4 @@
-"""What a group commit works on: one command's loads, its pure decision, and the response to
-remember.
-"""
+"""What a group commit works on: a command's loads, its pure decision, the response to remember."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A value that only one stream of a workspace may hold; `scope` is the field's name, e.g.
-    `email`.
-    """
+    """A value that only one stream of a workspace may hold; `scope` names the field: `email`."""
 
     scope: str
     key: str
@@ -39,8 +35,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What a decision knows of a stream: its version (0 = no such stream) and, where asked for,
-    its state.
+    """What a decision knows of a stream: its version (0 = no such stream), its state if asked for.
 
     `state` is the serialised state, or None when it must be folded from `history`; the times are
     those of the first and last event's recording. For a probed stream `first_position` is where
@@ -57,9 +52,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one work does to one stream: events, the state they lead to, claims released and
-    taken.
-    """
+    """What one work does to one stream: events, their state, claims released and taken."""
 
     append: Append
     state: bytes | None = None
