@@ -29,7 +29,11 @@ class CallRecord:
         metrics.in_flight.labels(self._name).inc()
 
     def end(
-        self, code: grpc.StatusCode, failure: Exception | None = None, *, reason: str | None = None
+        self,
+        code: grpc.StatusCode,
+        failure: BaseException | None = None,
+        *,
+        reason: str | None = None,
     ) -> None:
         """Writes the line and counts; a failure of ours goes along with its traceback."""
         duration_s = perf_counter() - self._begun

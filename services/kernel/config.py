@@ -195,7 +195,7 @@ class _Reader:
             number = math.nan
         if not least <= number <= most:
             self._problems.append(f"{variable} is not between {least:g} and {most:g}: {value!r}")
-            return default
+            return float(default)
         return number
 
     def whole(self, variable: str, *, default: int, least: int, most: int) -> int:

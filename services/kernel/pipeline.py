@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from inspect import isasyncgen
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -113,6 +114,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = asyncio.Event()
+        self._looking_on: set[asyncio.Timeout] = set()
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Returns the wrapped handler of a method."""
@@ -121,7 +123,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if handler is not None:
             return handler
         if path.startswith(_GRPC_OWN):
-            return await continuation(handler_call_details)
+            return self._looked_on(await continuation(handler_call_details))
         inner = await continuation(handler_call_details)
         if inner is None or path not in self._methods:
             # Not kept: a stranger could fill the memory with names.
@@ -134,8 +136,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
         self._draining.set()
 
     async def idle(self) -> None:
-        """Waits until no call is in flight."""
+        """Waits until no call is in flight; who only looks on, at health, is sent away then."""
         await self._idle.wait()
+        for looking_on in self._looking_on:
+            looking_on.reschedule(asyncio.get_running_loop().time())
 
     def _wrap(self, method: Method, inner: Any) -> Any:
         shape = (method.streams_request, method.streams_response)
@@ -173,6 +177,24 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
         # Streams in and out: refused before anything is read, whatever shape the client means.
         return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def _looked_on(self, handler: Any) -> Any:
+        """Lets a stream of gRPC's own be ended: nobody waits for one before stopping."""
+        if handler is None or not handler.response_streaming:
+            return handler
+
+        async def serve(received: Any, context: Context) -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as looking_on:
+                    self._looking_on.add(looking_on)
+                    try:
+                        answer = (handler.unary_stream or handler.stream_stream)(received, context)
+                        await (_write_all(answer, context) if isasyncgen(answer) else answer)
+                    finally:
+                        self._looking_on.discard(looking_on)
+
+        make = _MAKERS[handler.request_streaming, True]
+        return make(serve, handler.request_deserializer, handler.response_serializer)
 
     def _admitted(
         self, method: Method, context: Context, respond: Callable[[], Awaitable[Any]]
@@ -214,8 +236,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             str(given_id) if telemetry.is_correlation_id(given_id) else str(self._new_id())
         )
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
-        trailing = ((telemetry.CORRELATION_METADATA, correlation_id),)
-        context.set_trailing_metadata(trailing)
+        context.set_trailing_metadata(((telemetry.CORRELATION_METADATA, correlation_id),))
         call = CallRecord(name, self._metrics)
         self._arrive()
         try:
@@ -223,21 +244,31 @@ class Pipeline(grpc.aio.ServerInterceptor):
                 answer = await respond(metadata, correlation_id)
             call.end(grpc.StatusCode.OK)
             return answer
-        except asyncio.CancelledError:
-            late = context.time_remaining() == 0
-            call.end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
-            raise
         except grpc.aio.AbortError:
             call.end(_code_of(context))
             raise
+        except asyncio.CancelledError as cancelled:
+            if not _is_cancelled():
+                return await self._fail(call, context, cancelled, correlation_id)
+            late = context.time_remaining() == 0
+            call.end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+            raise
         except Exception as failure:  # noqa: BLE001, whatever it is, the caller gets an answer
-            error = to_rapport_error(failure)
-            status = to_status(error, correlation_id=correlation_id)
-            call.end(CODES[type(error)], failure, reason=error.reason)
-            details = ((DETAILS_METADATA, status.SerializeToString()), *trailing)
-            return await context.abort(CODES[type(error)], status.message, details)
+            return await self._fail(call, context, failure, correlation_id)
         finally:
             self._leave()
+
+    async def _fail(
+        self, call: CallRecord, context: Context, failure: BaseException, correlation_id: str
+    ) -> Any:
+        error = to_rapport_error(failure)
+        status = to_status(error, correlation_id=correlation_id)
+        call.end(CODES[type(error)], failure, reason=error.reason)
+        metadata = (
+            (DETAILS_METADATA, status.SerializeToString()),
+            (telemetry.CORRELATION_METADATA, correlation_id),
+        )
+        return await context.abort(CODES[type(error)], status.message, metadata)
 
     def _arrive(self) -> None:
         self._in_flight += 1
@@ -249,6 +280,12 @@ class Pipeline(grpc.aio.ServerInterceptor):
             self._idle.set()
 
 
+def _is_cancelled() -> bool:
+    """Tells whether this call is cancelled, and not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _code_of(context: Context) -> grpc.StatusCode:
     code = context.code()
     codes = {known.value[0]: known for known in grpc.StatusCode}
@@ -258,7 +295,7 @@ def _code_of(context: Context) -> grpc.StatusCode:
 
 
 def _parser(method: Method, deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """Returns what makes a judged request of bytes; bytes stay bytes for a handler that forwards."""
+    """Returns what makes a judged request of bytes; bytes stay bytes to be forwarded."""
     if deserialize is None:
         return lambda received: received
 

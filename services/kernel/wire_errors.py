@@ -7,6 +7,7 @@ words stay in the log; the caller reads ours.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 
@@ -103,6 +104,9 @@ def to_rapport_error(error: BaseException) -> RapportError:
         case asyncpg.PostgresError():
             return _from_sqlstate(error.sqlstate or "", error)
         case asyncpg.InterfaceError() if _CLOSED.search(str(error)):
+            return _unavailable("storage")
+        # Not this call was cancelled, but something it waited for: that part is being stopped.
+        case asyncio.CancelledError():
             return _unavailable("storage")
         case OSError():
             return _unavailable("network")

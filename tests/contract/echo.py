@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
@@ -62,10 +62,10 @@ ECHO = make_service("rapport.echo.v1.EchoService", [(name, *kind) for name, kind
 class Echo:
     """Answers with what its test put in place of a method."""
 
-    async def get(self, request: ReadLogRequest) -> ReadLogResponse:
+    async def get(self, _: ReadLogRequest) -> ReadLogResponse:
         return ReadLogResponse()
 
-    async def set(self, request: ReadLogRequest) -> ReadLogResponse:
+    async def set(self, _: ReadLogRequest) -> ReadLogResponse:
         return ReadLogResponse()
 
     async def watch(self, request: ReadLogRequest) -> AsyncIterator[ReadLogResponse]:
@@ -132,20 +132,30 @@ class World:
         self.clock = FixedClock()
         self.signer = CallerSigner(SECRET, self.clock)
         self.registry = CollectorRegistry()
+        self.metrics = RpcMetrics(self.registry)
         self.echo = Echo()
         self.server = self.new_server()
         self._open = AsyncExitStack()
 
     def new_server(
-        self, address: str = "127.0.0.1:0", deadlines: Deadlines | None = None
+        self,
+        address: str = "127.0.0.1:0",
+        *,
+        servicers: list | None = None,
+        deadlines: Deadlines | None = None,
     ) -> Server:
         return Server(
             address,
-            [(ECHO, add_echo, self.echo)],
+            servicers or [(ECHO, add_echo, self.echo)],
             authenticate=signed_caller(self.signer),
-            metrics=RpcMetrics(CollectorRegistry()) if deadlines else RpcMetrics(self.registry),
+            metrics=self.metrics,
             deadlines=deadlines,
         )
+
+    async def restart(self, deadlines: Deadlines) -> None:
+        await self.server.stop(grace_s=0)
+        self.server = self.new_server(deadlines=deadlines)
+        await self.server.start()
 
     def caller(self, *scopes: str, workspace: str = "acme") -> Caller:
         return own_caller(
@@ -188,6 +198,3 @@ async def world() -> AsyncIterator[World]:
         yield made
     finally:
         await made.close()
-
-
-Handler = Callable[[ReadLogRequest], Awaitable[ReadLogResponse]]

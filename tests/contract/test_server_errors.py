@@ -1,8 +1,6 @@
-"""Every failure of a handler reaches the caller as a status, one ErrorInfo and nothing of a driver."""
+"""A failure reaches the caller as a status and one ErrorInfo, with no word of a driver."""
 
 from __future__ import annotations
-
-import asyncio
 
 import asyncpg
 import grpc
@@ -72,7 +70,7 @@ FAILURES = [
     (errors.Unimplemented("Fly"), "UNIMPLEMENTED", "METHOD_UNKNOWN", {}),
     (errors.Bug("secret state"), "INTERNAL", "BUG", {"correlation_id": "c-1"}),
     (ZeroDivisionError("secret state"), "INTERNAL", "BUG", {"correlation_id": "c-1"}),
-    (asyncio.TimeoutError("secret state"), "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", {}),
+    (TimeoutError("secret state"), "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", {}),
     (
         ConnectionRefusedError("secret host"),
         "UNAVAILABLE",
