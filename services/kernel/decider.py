@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 import msgspec
 
 from services.kernel.caller import current_caller
-from services.kernel.errors import Aborted, InvalidArgument, Reason
+from services.kernel.errors import Aborted, InvalidArgument
 from services.kernel.log import Append, NewEvent, Origin
 from services.kernel.work import Change, Claim, Outcome, Request, StreamState, Work
 
@@ -91,8 +91,8 @@ class Decider(Generic[C, S]):
 class Decided(Generic[S]):
     """What a command led to: `state` after `version` events of the stream.
 
-    The response is made of it. A command that changed nothing has no events, the times the stream had, and a write token of
-    no place.
+    The response is made of it. A command that changed nothing has no events, the times the stream
+    had, and a write token of no place.
     """
 
     state: S

@@ -193,11 +193,7 @@ class Log:
             key = (origin.workspace, append.stream)
             version = versions.get(key, NO_STREAM)
             if append.expected_version not in (ANY_VERSION, version):
-                raise Aborted(
-                    Reason.CONFLICT,
-                    f"{append.stream} is at version {version}, not {append.expected_version}",
-                    {"resource": append.stream, "version": str(version)},
-                )
+                raise Aborted.conflict(f"{append.stream} is at version {version}")
             partition = self.partition_of(*key)
             for new in append.events:
                 version += 1
