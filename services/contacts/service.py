@@ -1,0 +1,131 @@
+"""What contacts answer: each RPC executes a command or asks a question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from rapport.contacts.v1.service_pb2 import (
+    ArchiveContactRequest,
+    ArchiveContactResponse,
+    ChangeContactEmailRequest,
+    ChangeContactEmailResponse,
+    CreateContactRequest,
+    CreateContactResponse,
+    GetContactRequest,
+    GetContactResponse,
+    ListContactHistoryRequest,
+    ListContactHistoryResponse,
+    ListContactsRequest,
+    ListContactsResponse,
+    RenameContactRequest,
+    RenameContactResponse,
+    WatchContactsRequest,
+    WatchContactsResponse,
+)
+from rapport.contacts.v1.service_pb2_grpc import ContactsServiceServicer
+from services.contacts.decider import DECIDER, Command, State
+from services.contacts.projections import (
+    FIELDS,
+    ContactsView,
+    Row,
+    changed_contacts,
+    contact_of,
+    find_contact,
+    list_contacts,
+    list_history,
+)
+from services.kernel.caller import current_caller
+from services.kernel.decider import Decided
+from services.kernel.errors import NotFound
+from services.kernel.log import read_heads
+from services.kernel.runtime import Kernel
+from services.kernel.tokens import decode_write_token, encode_write_token
+
+M = TypeVar("M", bound=Message)
+
+
+class ContactsService(ContactsServiceServicer):
+    """Contacts of the caller's workspace."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def CreateContact(self, request: CreateContactRequest, _: Any) -> CreateContactResponse:
+        contact_id = request.contact_id or str(self._kernel.new_id())
+        return await self._execute(contact_id, request, CreateContactResponse)
+
+    async def RenameContact(self, request: RenameContactRequest, _: Any) -> RenameContactResponse:
+        contact_id = DECIDER.aggregate_id(request.name)
+        return await self._execute(contact_id, request, RenameContactResponse)
+
+    async def ChangeContactEmail(
+        self, request: ChangeContactEmailRequest, _: Any
+    ) -> ChangeContactEmailResponse:
+        contact_id = DECIDER.aggregate_id(request.name)
+        return await self._execute(contact_id, request, ChangeContactEmailResponse)
+
+    async def ArchiveContact(
+        self, request: ArchiveContactRequest, _: Any
+    ) -> ArchiveContactResponse:
+        contact_id = DECIDER.aggregate_id(request.name)
+        return await self._execute(contact_id, request, ArchiveContactResponse)
+
+    async def GetContact(self, request: GetContactRequest, _: Any) -> GetContactResponse:
+        await self._kernel.freshness.wait(ContactsView.name, request.read_token)
+        row = await self._existing(request.name)
+        return GetContactResponse(contact=contact_of(row.contact_id, row))
+
+    async def ListContacts(self, request: ListContactsRequest, _: Any) -> ListContactsResponse:
+        await self._kernel.freshness.wait(ContactsView.name, request.read_token)
+        return await list_contacts(self._kernel.pool, current_caller().workspace, request)
+
+    async def ListContactHistory(
+        self, request: ListContactHistoryRequest, _: Any
+    ) -> ListContactHistoryResponse:
+        row = await self._existing(request.name)
+        return await list_history(self._kernel.pool, self._kernel.event_types, row, request)
+
+    async def WatchContacts(
+        self, request: WatchContactsRequest, _: Any
+    ) -> AsyncIterator[WatchContactsResponse]:
+        wanted = FIELDS.filter(request.filter)
+        workspace = current_caller().workspace
+        after = await self._watched_until(request.resume_token)
+        # Tells at once where the watch begins, so that who loses it early can resume, too.
+        yield WatchContactsResponse(resume_token=self._resume_token(after))
+        async for events, reached in self._kernel.follower.follow(workspace, after):
+            contacts = await changed_contacts(self._kernel.pool, workspace, events, wanted)
+            if contacts:
+                token = self._resume_token(reached)
+                yield WatchContactsResponse(contacts=contacts, resume_token=token)
+
+    async def _execute(self, contact_id: str, command: Command, response: Callable[..., M]) -> M:
+        """Executes a command on a contact and answers with what became of it."""
+
+        def respond(decided: Decided[State]) -> M:
+            return response(
+                contact=contact_of(contact_id, decided), write_token=decided.write_token
+            )
+
+        return await self._kernel.commands.execute(DECIDER, contact_id, command, respond)
+
+    async def _existing(self, name: str) -> Row:
+        contact_id = DECIDER.aggregate_id(name)
+        row = await find_contact(self._kernel.pool, current_caller().workspace, contact_id)
+        if row is None:
+            raise NotFound(name)
+        return row
+
+    async def _watched_until(self, resume_token: str) -> dict[int, int]:
+        """Returns the positions a resume token stands for, or where the log ends now."""
+        heads = await read_heads(self._kernel.pool)
+        if not resume_token:
+            return heads
+        landings = decode_write_token(resume_token, field="resume_token")
+        return {place.partition: place.position for place in landings if place.partition in heads}
+
+    def _resume_token(self, reached: dict[int, int]) -> str:
+        return encode_write_token(self._kernel.log.service, reached)
