@@ -8,7 +8,7 @@ on every call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from inspect import isasyncgen
@@ -18,7 +18,6 @@ from uuid import UUID
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.message import DecodeError, Message
 
 from services.kernel import telemetry
 from services.kernel.call_record import CallRecord
@@ -31,19 +30,21 @@ from services.kernel.caller import (
 )
 from services.kernel.errors import (
     Bug,
-    FieldViolation,
-    InvalidArgument,
     PermissionDenied,
+    ResourceExhausted,
     Unavailable,
     Unimplemented,
 )
 from services.kernel.methods import Method
 from services.kernel.metrics import UNKNOWN_METHOD, RpcMetrics
-from services.kernel.validation import validate
-from services.kernel.wire_errors import CODES, DETAILS_METADATA, to_rapport_error, to_status
+from services.kernel.validation import parse_each, request_parser
+from services.kernel.wire_errors import DETAILS_METADATA, code_of, to_rapport_error, to_status
 
 Metadata = Mapping[str, str | bytes]
 Authenticate = Callable[[Metadata], Awaitable[Caller]]
+
+CALLS_MAX: Final = 1000
+"""Calls that one server serves at the same time, streams included."""
 
 _GRPC_OWN: Final = "/grpc."
 _MAKERS: Final = {
@@ -152,11 +153,11 @@ class Pipeline(grpc.aio.ServerInterceptor):
         behaviour = behaviours[2 * shape[0] + shape[1]]
         if behaviour is None:
             raise Bug(f"the handler of {method.path} has another shape than its proto")
-        parse = _parser(method, inner.request_deserializer)
+        parse = request_parser(method.request_type, inner.request_deserializer)
 
         async def serve(received: Any, context: Context) -> Any:
             async def respond() -> Any:
-                request = _each(parse, received) if method.streams_request else parse(received)
+                request = parse_each(parse, received) if method.streams_request else parse(received)
                 answer = behaviour(request, context)
                 if method.streams_response:
                     return await _write_all(answer, context)
@@ -204,6 +205,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
         async def admitted(metadata: Metadata, correlation_id: str) -> Any:
             if self._draining.is_set():
                 raise Unavailable(method.service, message="this server is about to stop")
+            if self._in_flight > CALLS_MAX:
+                raise ResourceExhausted("CALLS_MAX", CALLS_MAX)
             within_s = self._deadlines.within(method, context.time_remaining())
             async with asyncio.timeout(within_s) as timeout:
                 caller = await self._authenticate(metadata)
@@ -263,12 +266,12 @@ class Pipeline(grpc.aio.ServerInterceptor):
     ) -> Any:
         error = to_rapport_error(failure)
         status = to_status(error, correlation_id=correlation_id)
-        call.end(CODES[type(error)], failure, reason=error.reason)
+        call.end(code_of(error), failure, reason=error.reason)
         metadata = (
             (DETAILS_METADATA, status.SerializeToString()),
             (telemetry.CORRELATION_METADATA, correlation_id),
         )
-        return await context.abort(CODES[type(error)], status.message, metadata)
+        return await context.abort(code_of(error), status.message, metadata)
 
     def _arrive(self) -> None:
         self._in_flight += 1
@@ -292,30 +295,6 @@ def _code_of(context: Context) -> grpc.StatusCode:
     if isinstance(code, grpc.StatusCode):
         return code
     return codes.get(code, grpc.StatusCode.UNKNOWN)
-
-
-def _parser(method: Method, deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """Returns what makes a judged request of bytes; bytes stay bytes to be forwarded."""
-    if deserialize is None:
-        return lambda received: received
-
-    def parse(received: bytes) -> Message:
-        try:
-            request: Message = deserialize(received)
-        except (DecodeError, ValueError) as error:
-            violation = FieldViolation("", f"the bytes are no {method.request_type}")
-            raise InvalidArgument([violation]) from error
-        validate(request)
-        return request
-
-    return parse
-
-
-async def _each(
-    parse: Callable[[bytes], Any], received: AsyncIterator[bytes]
-) -> AsyncIterator[Any]:
-    async for body in received:
-        yield parse(body)
 
 
 async def _write_all(answer: Any, context: Context) -> None:

@@ -24,21 +24,21 @@ def encode_write_token(service: str, positions: Mapping[int, int]) -> str:
     return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
 
-def decode_write_token(token: str) -> list[Landing]:
-    """Unwrap a token that a client hands back as `read_token`, else raise InvalidArgument."""
+def decode_write_token(token: str, *, field: str = "read_token") -> list[Landing]:
+    """Unwrap a token that a client hands back in a field, else raise InvalidArgument."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         landings = list(WriteToken.FromString(raw).landings)
     except (ValueError, DecodeError) as error:
-        raise _invalid() from error
+        raise _invalid(field) from error
     if token and not landings:
-        raise _invalid()
+        raise _invalid(field)
     return landings
 
 
-def _invalid() -> InvalidArgument:
+def _invalid(field: str) -> InvalidArgument:
     return InvalidArgument.of(
-        "read_token",
+        field,
         "is not a token that a write returned; leave it empty or pass one on unchanged",
         reason=Reason.READ_TOKEN_INVALID,
     )

@@ -114,9 +114,14 @@ def to_rapport_error(error: BaseException) -> RapportError:
             return Bug(repr(error))
 
 
+def code_of(error: RapportError) -> grpc.StatusCode:
+    """Returns the status of an error: that of its class, or of the nearest class above it."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
 def to_status(error: RapportError, *, correlation_id: str) -> status_pb2.Status:
     """Returns what travels: a status, exactly one ErrorInfo, and as many violations as fit."""
-    code, _ = CODES[type(error)].value
+    code, _ = code_of(error).value
     message, metadata = error.message, error.metadata
     if isinstance(error, Bug):
         message, metadata = BUG_MESSAGE, {"correlation_id": correlation_id}
