@@ -142,7 +142,10 @@ class PeerChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         await self._channel.close(grace)
 
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002, gRPC's signature
+    def get_state(
+        self,
+        try_to_connect: bool = False,  # noqa: FBT001, FBT002, the signature is gRPC's
+    ) -> grpc.ChannelConnectivity:
         return self._channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:

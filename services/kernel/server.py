@@ -14,11 +14,12 @@ from grpc_reflection.v1alpha import reflection
 from services.kernel.clock import new_id
 from services.kernel.methods import methods_of
 from services.kernel.metrics import RpcMetrics
-from services.kernel.pipeline import Authenticate, Deadlines, Pipeline
+from services.kernel.pipeline import CALLS_MAX, Authenticate, Deadlines, Pipeline
 
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 RESPONSE_BYTES_MAX: Final = 16 * 1024 * 1024
-RPCS_MAX: Final = 1000
+# More than the pipeline serves: who asks for health or is refused gets an answer, too.
+RPCS_MAX: Final = 2 * CALLS_MAX
 # A client that comes back after this finds the replicas that were added since.
 CONNECTION_AGE_MAX_S: Final = 300
 KEEPALIVE_S: Final = 30

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator
 
 from services.kernel.errors import FieldViolation, InvalidArgument
@@ -22,6 +23,33 @@ def validate(message: Message) -> None:
 def violations_of(message: Message) -> list[FieldViolation]:
     """Returns the rules a message breaks, for one that is kept in quarantine instead of refused."""
     return [_violation(each.proto) for each in _validator.collect_violations(message)]
+
+
+def request_parser(
+    type_name: str, deserialize: Callable[[bytes], Any] | None
+) -> Callable[[bytes], Any]:
+    """Returns what makes a judged request of bytes; without `deserialize` bytes are forwarded."""
+    if deserialize is None:
+        return lambda received: received
+
+    def parse(received: bytes) -> Message:
+        try:
+            request: Message = deserialize(received)
+        except (DecodeError, ValueError) as error:
+            violation = FieldViolation("", f"the bytes are no {type_name}")
+            raise InvalidArgument([violation]) from error
+        validate(request)
+        return request
+
+    return parse
+
+
+async def parse_each(
+    parse: Callable[[bytes], Any], received: AsyncIterator[bytes]
+) -> AsyncIterator[Any]:
+    """Judges a stream message by message."""
+    async for body in received:
+        yield parse(body)
 
 
 def _violation(proto: Any) -> FieldViolation:

@@ -153,3 +153,17 @@ async def test_a_call_inside_a_call_gets_no_more_time_than_is_left(echo_world, p
     await peer.get(ReadLogRequest(), timeout=2)
 
     assert 0 < left_s[0] < 2.1  # gRPC rounds up on the wire
+
+
+async def test_a_call_whose_storage_is_being_stopped_is_answered(echo_world, peer):
+    async def wait_for_what_is_cancelled(_):
+        commit = asyncio.get_running_loop().create_future()
+        commit.cancel()
+        return await commit
+
+    echo_world.echo.set = wait_for_what_is_cancelled
+
+    with pytest.raises(errors.Unavailable) as raised:
+        await peer.set(ReadLogRequest(), timeout=5)
+
+    assert raised.value.metadata == {"service": "storage"}
