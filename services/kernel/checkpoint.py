@@ -50,6 +50,11 @@ update kernel.checkpoints set lease_until = '-infinity'
 where consumer = $1 and generation = $2 and source = $3 and partition = $4 and epoch = $5
 """
 
+_HOLD = """
+select position from kernel.checkpoints
+where consumer = $1 and generation = $2 and source = $3 and partition = $4 for update
+"""
+
 _POSITIONS = """
 select source, partition, position from kernel.checkpoints where consumer = $1 and generation = $2
 """
@@ -123,3 +128,8 @@ async def read_positions(
     """How far a consumer got, by (source, partition)."""
     rows = await connection.fetch(_POSITIONS, consumer, generation)
     return {(row["source"], row["partition"]): row["position"] for row in rows}
+
+
+async def hold_checkpoint(tx: Tx, place: Place) -> None:
+    """Let no worker move a checkpoint until the transaction ends."""
+    await tx.execute(_HOLD, *place.key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 import asyncpg
@@ -41,7 +41,7 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         except (asyncio.CancelledError, TimeoutError):
             raise
         except BaseException:
-            if not connection.is_closed():
+            with suppress(asyncpg.InterfaceError):  # the connection may be gone already
                 await block.rollback()
             raise
         await block.commit()
@@ -56,6 +56,8 @@ def is_passing(error: Exception) -> bool:
     """Whether the same may succeed later: the database is away, stopping, hung or full."""
     if isinstance(error, asyncpg.PostgresError):
         return _PASSING_SQLSTATE.fullmatch(error.sqlstate or "") is not None
+    if isinstance(error, asyncpg.InternalClientError):  # the server ended it within a statement
+        return True
     if isinstance(error, asyncpg.InterfaceError):  # also raised for values that cannot be encoded
         return _CLOSED.search(str(error)) is not None
     return isinstance(error, OSError)  # TimeoutError is one

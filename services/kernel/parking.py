@@ -48,8 +48,10 @@ order by position
 """
 
 _COUNT_ATTEMPT = """
-update kernel.parked set attempts = attempts + 1, reason = case when reason = $6 then reason else $7 end
-where consumer = $1 and source = $2 and partition = $3 and workspace = $4 and stream = $5
+update kernel.parked set attempts = attempts + 1, reason = $6
+where consumer = $1 and source = $2 and partition = $3 and position = (
+    select min(position) from kernel.parked
+    where consumer = $1 and source = $2 and partition = $3 and workspace = $4 and stream = $5)
 """
 
 _UNPARK = """
@@ -108,3 +110,10 @@ async def positions_of_stream(tx: Tx, place: Place, workspace: str, stream: str)
 async def unpark(tx: Tx, place: Place, positions: Sequence[int]) -> None:
     """Forget that events were parked, because they have been applied."""
     await tx.execute(_UNPARK, place.consumer, place.source, place.partition, list(positions))
+
+
+async def count_attempt(pool: Pool, place: Place, workspace: str, stream: str, reason: str) -> None:
+    """Remember that a retry of a parked stream failed, and why."""
+    await pool.execute(
+        _COUNT_ATTEMPT, place.consumer, place.source, place.partition, workspace, stream, reason
+    )

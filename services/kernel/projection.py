@@ -25,20 +25,22 @@ from services.kernel.checkpoint import (
     Lease,
     Place,
     create_checkpoint,
+    hold_checkpoint,
     take_lease,
 )
-from services.kernel.feed import ForeignFeedError
+from services.kernel.database import is_conflict, is_passing, transaction
 from services.kernel.parking import BEHIND_PARKED, Poison
 from services.kernel.recorded import EventTypes, Recorded, UndecodableEventError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from asyncpg import Pool
 
     from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.log import Log
     from services.kernel.policy import Policy
+    from services.kernel.reader import FeedReader, HoleReader
     from services.kernel.sql import Tx
     from services.kernel.view import View
 
@@ -46,20 +48,12 @@ T = TypeVar("T")
 
 BATCH_SIZE_MAX = 1_000
 LEASE_S = 10.0
+REASON_LENGTH_MAX = 500
 RETRY_PAUSE_S = 0.1
 RETRY_PAUSE_MAX_S = 5.0
 
-TRANSIENT = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    OSError,
-    TimeoutError,
-)
+# What it takes to apply a batch, even a slow one; then the connection is thought dead.
+BATCH_TIMEOUT_S = 60.0
 
 _NOTIFY = f"select pg_notify('{ADVANCED_CHANNEL}', $1)"
 
@@ -114,7 +108,7 @@ class Projection(Generic[T]):
     consumer: Consumer[T]
     source: str
     partition: int
-    open_reader: Any  # (after_position) -> FeedReader
+    open_reader: Callable[[str, int, int], FeedReader]
     owner: str
     metrics: ProjectionMetrics
     lease_s: float = LEASE_S
@@ -124,12 +118,13 @@ class Projection(Generic[T]):
         """Name the checkpoint."""
         self.place = Place(self.consumer.name, self.source, self.partition)
 
+    @property
+    def _labels(self) -> tuple[str, str, str]:
+        return self.consumer.name, self.source, str(self.partition)
+
     async def run(self) -> None:
-        """Wait for the lease, work while it is ours, for ever; stop only when going on would be
-        wrong.
-        """
+        """Work whenever the lease is ours; stops only when going on would be wrong."""
         pause_s = RETRY_PAUSE_S
-        labels = (self.consumer.name, self.source, str(self.partition))
         while True:
             try:
                 await create_checkpoint(self.pool, self.place)
@@ -141,18 +136,16 @@ class Projection(Generic[T]):
                 await self._work(lease)
             except FencedError as error:
                 _log.info("projection.fenced", place=str(self.place), error=str(error))
-            except (ForeignFeedError, parking.TooManyParkedError) as error:
-                self.metrics.stopped.labels(*labels).set(1)
-                _log.error("projection.stopped", place=str(self.place), error=str(error))
-                raise
-            except TRANSIENT as error:
+            except Exception as error:
+                if not (is_passing(error) or is_conflict(error)):
+                    self.metrics.stopped.labels(*self._labels).set(1)
+                    raise
                 _log.warning("projection.waits", place=str(self.place), error=repr(error))
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
 
     async def _work(self, lease: Lease) -> None:
         """Read and apply while the lease holds; release it on the way out."""
-        labels = (self.consumer.name, self.source, str(self.partition))
         try:
             async with self.open_reader(self.source, self.partition, lease.position) as reader:
                 while True:
@@ -163,27 +156,27 @@ class Projection(Generic[T]):
                         await lease.renew(self.pool)
                         continue
                     await self.apply(lease, batch)
-                    self.metrics.position.labels(*labels).set(lease.position)
+                    self.metrics.position.labels(*self._labels).set(lease.position)
         finally:
-            with contextlib.suppress(*TRANSIENT):
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await lease.release(self.pool)
 
     async def apply(self, lease: Lease, batch: Sequence[Envelope]) -> None:
         """Apply a batch in one transaction, or in smaller ones if it holds poison."""
         try:
             await self._apply_once(lease, batch, poison_reason=None)
-        except (*TRANSIENT, FencedError, parking.TooManyParkedError):
+        except (FencedError, parking.TooManyParkedError):
             raise
         except Exception as error:
+            if is_passing(error) or is_conflict(error):
+                raise
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self.apply(lease, batch[:middle])
                 await self.apply(lease, batch[middle:])
                 return
             _log.exception("projection.poison", place=str(self.place), position=batch[0].position)
-            await self._apply_once(
-                lease, batch, poison_reason=f"{type(error).__name__}: {error}"[:500]
-            )
+            await self._apply_once(lease, batch, poison_reason=reason_of(error))
 
     async def _apply_once(
         self, lease: Lease, batch: Sequence[Envelope], *, poison_reason: str | None
@@ -192,7 +185,7 @@ class Projection(Generic[T]):
         applied.
         """
         position = batch[-1].position
-        async with self.pool.acquire() as tx, tx.transaction():
+        async with asyncio.timeout(BATCH_TIMEOUT_S), transaction(self.pool) as tx:
             await lease.move(tx, position)
             if self.consumer.policy is not None:
                 await self.log.lock_heads(tx, set(range(self.log.partitions)))
@@ -202,9 +195,8 @@ class Projection(Generic[T]):
             await fold(tx, self.log, self.consumer, events)
             await tx.execute(_NOTIFY, self.consumer.name)
         lease.position = position
-        labels = (self.consumer.name, self.source, str(self.partition))
-        self.metrics.applied.labels(*labels).inc(len(events))
-        self.metrics.parked.labels(*labels).inc(len(poisons))
+        self.metrics.applied.labels(*self._labels).inc(len(events))
+        self.metrics.parked.labels(*self._labels).inc(len(poisons))
         _log.debug(
             "projection.applied", place=str(self.place), events=len(events), position=position
         )
@@ -252,30 +244,32 @@ async def retry_parked(
     place: Place,
     workspace: str,
     stream: str,
-    reader: Any,
+    read_source: HoleReader,
 ) -> int:
-    """Apply a parked stream's events after its cause was mended; answers how many.
+    """Apply a parked stream's events after the cause was mended; answers how many.
 
-    Raises what apply raises, and then changes nothing. `reader` reads the source's log:
-    (partition, after, limit).
+    Raises what apply raises; then only the attempt is counted.
     """
-    async with pool.acquire() as tx, tx.transaction():
-        await tx.fetchval(_LOCK_CHECKPOINT, *place.key)
-        if consumer.policy is not None:
-            await log.lock_heads(tx, set(range(log.partitions)))
-        positions = await parking.positions_of_stream(tx, place, workspace, stream)
-        envelopes = [
-            envelope
-            for position in positions
-            for envelope in await reader(place.partition, position - 1, 1)
-        ]
-        await fold(tx, log, consumer, [consumer.event_types.decode(e) for e in envelopes])
-        await parking.unpark(tx, place, positions)
-        await tx.execute(_NOTIFY, consumer.name)
+    try:
+        async with asyncio.timeout(BATCH_TIMEOUT_S), transaction(pool) as tx:
+            await hold_checkpoint(tx, place)
+            if consumer.policy is not None:
+                await log.lock_heads(tx, set(range(log.partitions)))
+            positions = await parking.positions_of_stream(tx, place, workspace, stream)
+            envelopes = [
+                envelope
+                for position in positions
+                for envelope in await read_source(place.partition, position - 1, 1)
+            ]
+            await fold(tx, log, consumer, [consumer.event_types.decode(e) for e in envelopes])
+            await parking.unpark(tx, place, positions)
+            await tx.execute(_NOTIFY, consumer.name)
+    except Exception as error:
+        await parking.count_attempt(pool, place, workspace, stream, reason_of(error))
+        raise
     return len(positions)
 
 
-_LOCK_CHECKPOINT = """
-select position from kernel.checkpoints
-where consumer = $1 and generation = $2 and source = $3 and partition = $4 for update
-"""
+def reason_of(error: Exception) -> str:
+    """What is kept of an error as the reason for parking."""
+    return f"{type(error).__name__}: {error}"[:REASON_LENGTH_MAX]

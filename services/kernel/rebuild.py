@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.kernel.checkpoint import Place, create_checkpoint, read_positions
+from services.kernel.database import transaction
 from services.kernel.log import READ_BATCH_SIZE, Log, read_heads, read_partition
 from services.kernel.projection import Consumer
 from services.kernel.view import LIVE, RETIRED, add_generation, digest, schema_of
@@ -145,10 +146,10 @@ class Rebuild:
         generation = await self._built_generation()
         async with self.pool.acquire() as snapshot:
             async with self._held() as (_, live):
-                async with self.pool.acquire() as tx, tx.transaction():
+                async with transaction(self.pool) as tx:
                     await self._catch_up(tx, generation, live)
-                transaction = snapshot.transaction(isolation="repeatable_read", readonly=True)
-                await transaction.start()
+                reading = snapshot.transaction(isolation="repeatable_read", readonly=True)
+                await reading.start()
                 await snapshot.fetchval("select 1")
             try:
                 return Comparison(
@@ -156,7 +157,7 @@ class Rebuild:
                     await digest(snapshot, schema_of(self.view.name, generation)),
                 )
             finally:
-                await transaction.rollback()
+                await reading.rollback()
 
     async def swap(self, *, accept_difference: bool = False) -> Comparison:
         """Make the new generation the live one in one transaction, and keep the old one.
@@ -184,7 +185,7 @@ class Rebuild:
 
     async def drop(self, generation: int) -> None:
         """Remove a generation that is not live."""
-        async with self.pool.acquire() as tx, tx.transaction():
+        async with transaction(self.pool) as tx:
             live = await tx.fetchval(_LIVE_GENERATION, self.view.name)
             if generation == live:
                 raise RebuildError(f"generation {generation} of {self.view.name} is live")
@@ -195,7 +196,7 @@ class Rebuild:
 
     async def _generation(self) -> int:
         """The generation being built; a new one if there is none of the code's shape."""
-        async with self.pool.acquire() as tx, tx.transaction():
+        async with transaction(self.pool) as tx:
             generation: int | None = await tx.fetchval(
                 _BUILDING_GENERATION, self.view.name, self.view.shape
             )
@@ -225,7 +226,7 @@ class Rebuild:
     async def _step(
         self, generation: int, source: str, partition: int, after: int, limit: int
     ) -> int:
-        async with self.pool.acquire() as tx, tx.transaction():
+        async with transaction(self.pool) as tx:
             return await self._apply(tx, generation, source, partition, after, limit)
 
     async def _catch_up(self, tx: Tx, generation: int, live: Positions) -> None:
@@ -259,7 +260,7 @@ class Rebuild:
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[tuple[Tx, Positions]]:
         """A transaction in which the live generation does not move, and its positions."""
-        async with self.pool.acquire() as tx, tx.transaction():
+        async with transaction(self.pool) as tx:
             if self.readers:
                 rows = await tx.fetch(_LOCK_CHECKPOINTS, self.view.name)
                 yield tx, {(r["source"], r["partition"]): r["position"] for r in rows}

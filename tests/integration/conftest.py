@@ -1,0 +1,81 @@
+"""One service in this process, on a real PostgreSQL and a real NATS, asked through gRPC."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from services.kernel.caller import CallerSigner, own_caller
+from services.kernel.client import PeerChannel
+from services.kernel.clock import SystemClock
+from services.kernel.config import ServiceConfig
+from services.kernel.metrics import new_registry
+from services.kernel.runtime import Running, Service, running
+
+SECRET = "a secret that the processes of these tests share"  # noqa: S105, of no use elsewhere
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A running service and how to ask it."""
+
+    running: Running
+    open_channel: Callable[..., PeerChannel]
+
+    @property
+    def address(self) -> str:
+        """Where the service answers."""
+        return f"127.0.0.1:{self.running.server.port}"
+
+    @property
+    def kernel(self):
+        """What the service's RPCs are built on."""
+        return self.running.kernel
+
+    def stub(self, stub_class, *, workspace="acme", scopes=frozenset({"*", "internal"})) -> Any:
+        """A typed stub that speaks for a caller of a workspace."""
+        return stub_class(self.open_channel(self, workspace, scopes))
+
+
+@pytest.fixture
+async def start_service(
+    database: str, nats_url: str
+) -> AsyncIterator[Callable[..., Any]]:
+    """Starts services: `asked = await start_service(SERVICE, contacts=other.address)`."""
+    async with AsyncExitStack() as stack:
+
+        def open_channel(asked: Asked, workspace: str, scopes: frozenset[str]) -> PeerChannel:
+            channel = PeerChannel(
+                "tests",
+                asked.address,
+                services=[],
+                signer=CallerSigner(SECRET.encode(), SystemClock()),
+                speak_as=lambda: own_caller(
+                    "api_keys/tests", clock=SystemClock(), scopes=scopes, workspace=workspace
+                ),
+            )
+            stack.push_async_callback(channel.close)
+            return channel
+
+        async def start(
+            service: Service, *, database_url: str = database, **peers: str
+        ) -> Asked:
+            config = ServiceConfig.from_env(
+                service.name,
+                peers=service.peers,
+                environ={
+                    "RAPPORT_DATABASE_URL": database_url,
+                    "RAPPORT_NATS_URL": nats_url,
+                    "RAPPORT_GRPC_ADDRESS": "127.0.0.1:0",
+                    "RAPPORT_METRICS_ADDRESS": "127.0.0.1:0",
+                    "RAPPORT_INTERNAL_SECRET": SECRET,
+                    "RAPPORT_DRAIN_TIMEOUT_S": "2",
+                    **{f"RAPPORT_{name.upper()}_ADDRESS": at for name, at in peers.items()},
+                },
+            )
+            process = await stack.enter_async_context(running(service, config, new_registry()))
+            return Asked(process, open_channel)
+
+        yield start
