@@ -22,7 +22,7 @@ RETRY_PAUSE_MAX_S = 5.0
 # How often a silent connection is asked whether it still lives.
 PROBE_S = 10.0
 
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 _log = structlog.get_logger(__name__)
 

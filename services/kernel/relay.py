@@ -18,6 +18,7 @@ import asyncpg
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from services.kernel.database import transaction
 from services.kernel.feed import (
     Feed,
     FeedConflictError,
@@ -46,7 +47,12 @@ STEP_BACK_S = 0.2
 STEP_BACK_MAX_S = 5.0
 DATABASE_TIMEOUT_S = 30.0
 
-_DATABASE_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_DATABASE_FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -176,9 +182,9 @@ class Relay:
         tip = self._tip
         # The event at the tip is read along: while the log holds it there, the feed is this log's.
         after = max(tip.position - 1, 0)
-        async with asyncio.timeout(DATABASE_TIMEOUT_S):
+        async with asyncio.timeout(DATABASE_TIMEOUT_S), transaction(self._pool) as tx:
             events = await read_partition(
-                self._pool, self._partition, after=after, limit=self._chunk_size + 1
+                tx, self._partition, after=after, limit=self._chunk_size + 1
             )
         fresh = _after_tip(events, tip)
         self._head = max(self._head, tip.position + len(fresh))
@@ -194,13 +200,11 @@ class Relay:
         except FeedMissingError:
             await self._feed.create()
             tip = await self._feed.tip()
-        async with asyncio.timeout(DATABASE_TIMEOUT_S):
-            self._head = (await read_heads(self._pool)).get(self._partition, 0)
+        async with asyncio.timeout(DATABASE_TIMEOUT_S), transaction(self._pool) as tx:
+            self._head = (await read_heads(tx)).get(self._partition, 0)
             if tip.kept is not None:
                 position, event_id = tip.kept
-                found = await read_partition(
-                    self._pool, self._partition, after=position - 1, limit=1
-                )
+                found = await read_partition(tx, self._partition, after=position - 1, limit=1)
                 _after_tip(found, FeedTip(position, event_id, None))
         if tip.position < self._reached or (tip.position == 0 and self._head > 0):
             self._refills.inc()
