@@ -128,7 +128,7 @@ class FeedInbox:
                         self._service, self._partition, sequence, message.subject, message.data
                     )
                 )
-            except Exception as error:  # noqa: BLE001 - kept for the reader, who must not wait in vain.
+            except Exception as error:  # noqa: BLE001 - the reader raises it
                 self._failure = error
         else:
             self._hear_status(message.headers or {})
