@@ -1,4 +1,4 @@
-"""What a command answers is what a read answers from then on, once and for ever, in its workspace."""
+"""What a command answers is what a read answers from then on, once and in its own workspace."""
 
 import asyncio
 import uuid
