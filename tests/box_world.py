@@ -41,15 +41,18 @@ class BoxWorld:
         command = TakeOutRequest(name=f"boxes/{box}", **fields)
         return await self.execute(command, workspace=workspace)
 
-    async def execute(self, command, *, workspace="acme", decider=BOX):
+    async def make(self, *things, workspace="acme", **fields):
+        """Puts things into a new box, whose id is another at each attempt."""
+        command = PutRequest(things=things, **fields)
+        return await self.execute(command, box=f"{new_id()}", workspace=workspace)
+
+    async def execute(self, command, *, box=None, workspace="acme", decider=BOX):
         """Executes a command in the name of a caller."""
+        box = box or decider.aggregate_id(command.name)
         caller = own_caller("tests", clock=CLOCK, scopes=frozenset(), workspace=workspace)
         with acting_as(caller):
             return await self.commands.execute(
-                decider,
-                decider.aggregate_id(command.name),
-                command,
-                lambda decided: box_of(command.name, decided),
+                decider, box, command, lambda decided: box_of(decider.name(box), decided)
             )
 
     async def logged(self):
