@@ -1,0 +1,88 @@
+"""A read that carries a write token never answers with less than that write."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from services.kernel.checkpoint import Place, create_checkpoint
+from services.kernel.errors import DeadlineExceeded, InvalidArgument
+from services.kernel.freshness import Freshness
+from services.kernel.tables import create_kernel_tables
+from services.kernel.tokens import encode_write_token
+
+MOVE = "update kernel.checkpoints set position = $1"
+
+
+@pytest.fixture
+async def pool(database):
+    made = await asyncpg.create_pool(database, min_size=1, max_size=3)
+    async with made.acquire() as connection:
+        await create_kernel_tables(connection, 1)
+    await create_checkpoint(made, Place("profiles", "contacts", 0), 5)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def freshness(pool):
+    return Freshness(pool, {"profiles": ("contacts", "events")})
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch):
+    monkeypatch.setattr("services.kernel.freshness.WAIT_DEFAULT_S", 0.3)
+
+
+async def test_a_view_that_is_far_enough_is_read_at_once(freshness):
+    await freshness.wait("profiles", encode_write_token("contacts", {0: 5}))
+
+
+async def test_no_token_asks_for_nothing(freshness):
+    await freshness.wait("profiles", "")
+
+
+async def test_a_view_that_stays_behind_is_an_error_that_says_so(freshness):
+    with pytest.raises(DeadlineExceeded) as caught:
+        await freshness.wait("profiles", encode_write_token("contacts", {0: 6}))
+
+    assert (caught.value.reason, caught.value.metadata) == ("VIEW_BEHIND", {"view": "profiles"})
+
+
+async def test_a_source_that_the_view_has_not_begun_to_read_is_waited_for(freshness):
+    with pytest.raises(DeadlineExceeded):
+        await freshness.wait("profiles", encode_write_token("events", {0: 1}))
+
+
+async def test_tokens_of_logs_that_the_view_does_not_read_are_ignored(freshness):
+    await freshness.wait("profiles", encode_write_token("segments", {0: 99}))
+
+
+async def test_a_view_that_is_read_at_once_waits_for_nothing(freshness):
+    await freshness.wait("contacts", encode_write_token("contacts", {0: 99}))
+
+
+@pytest.mark.parametrize("woken", [True, False])
+async def test_a_waiting_read_goes_on_when_the_view_arrives(freshness, pool, monkeypatch, woken):
+    """Also when the notification is lost, though later."""
+    monkeypatch.setattr("services.kernel.freshness.WAIT_DEFAULT_S", 5)
+    waiting = asyncio.create_task(
+        freshness.wait("profiles", encode_write_token("contacts", {0: 6}))
+    )
+    await asyncio.wait({waiting}, timeout=0.05)
+    assert not waiting.done()
+
+    await pool.execute(MOVE, 6)
+    if woken:
+        freshness.wake("profiles")
+
+    await waiting
+
+
+@pytest.mark.parametrize("token", ["%%%", "abc", "ZZZZ" * 50, "é"])
+async def test_a_token_that_no_write_returned_is_refused(freshness, token):
+    with pytest.raises(InvalidArgument) as caught:
+        await freshness.wait("profiles", token)
+
+    assert caught.value.reason == "READ_TOKEN_INVALID"
+    assert caught.value.violations[0].field == "read_token"
