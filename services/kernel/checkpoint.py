@@ -66,9 +66,7 @@ class FencedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which checkpoint: of which consumer, for which generation of its view, in which partition
-    of which source.
-    """
+    """Which checkpoint: whose, for which generation of the view, in which partition of a source."""
 
     consumer: str
     source: str
@@ -91,8 +89,9 @@ class Lease:
     lease_s: float
 
     async def move(self, tx: Tx, position: int) -> None:
-        """Move the checkpoint in the caller's transaction, else raise FencedError. Sets nothing
-        on the lease itself.
+        """Move the checkpoint in the caller's transaction, else raise FencedError.
+
+        The lease itself learns its new position when that transaction has committed.
         """
         status = await tx.execute(
             _MOVE, *self.place.key, self.epoch, self.position, position, self.lease_s

@@ -36,10 +36,10 @@ class Follower:
     async def follow(
         self, workspace: str, after: dict[int, int] | None
     ) -> AsyncIterator[tuple[list[Recorded], dict[int, int]]]:
-        """Batches of a workspace's events, each with the position reached per partition, until
-        the server drains.
+        """A workspace's events in batches, each with the position reached per partition.
 
-        `after` says where to go on; None starts at the log's present end.
+        `after` says where to go on; None starts at the log's present end. Ends when the
+        server drains.
         """
         with self._watching() as grown:
             reached = dict(after) if after is not None else await read_heads(self._pool)

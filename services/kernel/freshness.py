@@ -28,9 +28,7 @@ class Freshness:
     """Knows how far the views of one service have got."""
 
     def __init__(self, pool: Pool, sources: Mapping[str, Sequence[str]]) -> None:
-        """`sources` are the logs that each asynchronous view reads; a view not in it is read at
-        once.
-        """
+        """`sources`: the logs each asynchronous view reads; a view not in it is read at once."""
         self._pool = pool
         self._sources = sources
         self._advanced: dict[str, asyncio.Event] = {view: asyncio.Event() for view in sources}

@@ -1,5 +1,4 @@
-"""What an operator does with a service's views: `python -m services.<name>
-views|rebuild|compare|swap|drop|parked|retry`.
+"""What an operator does with a service's views, by `python -m services.<name> <command>`.
 
 It runs beside the serving processes and needs only their database and, for views fed by other
 logs, their owners.

@@ -61,7 +61,7 @@ where consumer = $1 and source = $2 and partition = $3 and position = any($4::bi
 
 
 class TooManyParkedError(Exception):
-    """When so many streams are parked that the fault is ours, not the data's: the consumer stops."""
+    """When so many streams are parked that the fault must be ours: the consumer stops."""
 
 
 @dataclass(frozen=True, slots=True)

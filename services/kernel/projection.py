@@ -62,9 +62,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Consumer(Generic[T]):
-    """A view fed by the feeds of `sources`, and the policy that says what follows. Declared in a
-    composition root.
-    """
+    """A view fed by the feeds of `sources`, and the policy that says what follows."""
 
     view: View[T]
     sources: tuple[str, ...]
@@ -99,8 +97,9 @@ class ProjectionMetrics:
 
 @dataclass(slots=True)
 class Projection(Generic[T]):
-    """The worker of one consumer for one partition of one source. `run` it as a task; any number
-    of replicas may.
+    """The worker of one consumer for one partition of one source.
+
+    `run` it as a task; any number of replicas may.
     """
 
     pool: Pool
@@ -181,9 +180,7 @@ class Projection(Generic[T]):
     async def _apply_once(
         self, lease: Lease, batch: Sequence[Envelope], *, poison_reason: str | None
     ) -> None:
-        """One transaction for a batch; with a poison_reason its events are parked instead of
-        applied.
-        """
+        """One transaction for a batch; with a poison_reason its events are parked instead."""
         position = batch[-1].position
         async with asyncio.timeout(BATCH_TIMEOUT_S), transaction(self.pool) as tx:
             await lease.move(tx, position)
@@ -204,9 +201,7 @@ class Projection(Generic[T]):
     def _sort(
         self, batch: Sequence[Envelope], streams: set[tuple[str, str]], poison_reason: str | None
     ) -> tuple[list[Recorded], list[Poison]]:
-        """What can be applied, and what must be parked: poison, and what comes behind poison in
-        its stream.
-        """
+        """What can be applied, and what must be parked: poison, and what comes behind it."""
         events, poisons = [], []
         for envelope in batch:
             stream = (envelope.workspace, envelope.stream)

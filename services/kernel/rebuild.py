@@ -64,20 +64,16 @@ Positions = dict[tuple[str, int], int]
 
 
 class RebuildError(Exception):
-    """When a rebuild cannot go on: another process moved it, or there is nothing to compare, swap
-    or drop.
-    """
+    """When a rebuild cannot go on: another process moved it, or there is nothing built."""
 
 
 class DifferenceError(Exception):
-    """When the generations differ at the same positions and the swap was not told to accept that."""
+    """When the generations differ at the same positions and that was not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a rebuild has got: events applied and to apply, and the seconds since it
-    (re)started.
-    """
+    """How far a rebuild has got: events applied, events to apply, seconds since it started."""
 
     done: int
     total: int
@@ -86,9 +82,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Row count and digest per table of the live and of the new generation, at the same
-    positions.
-    """
+    """Row count and digest per table of both generations at the same positions."""
 
     live: Mapping[str, tuple[int, str]]
     built: Mapping[str, tuple[int, str]]
@@ -121,9 +115,7 @@ class Rebuild:
         return cls(pool, log, consumer.view, consumer.event_types, readers)
 
     async def build(self) -> AsyncIterator[Progress]:
-        """Bring the new generation up to the live one's positions; resumes where an earlier build
-        stopped.
-        """
+        """Bring the new generation up to the live one's positions, from where it stopped."""
         generation = await self._generation()
         started = time.monotonic()
         applied = 0
@@ -175,9 +167,8 @@ class Rebuild:
             await tx.execute(
                 f'alter schema "{self.view.name}" rename to "{schema_of(self.view.name, old)}"'
             )
-            await tx.execute(
-                f'alter schema "{schema_of(self.view.name, generation)}" rename to "{self.view.name}"'
-            )
+            built = schema_of(self.view.name, generation)
+            await tx.execute(f'alter schema "{built}" rename to "{self.view.name}"')
             await tx.execute(_SET_STATUS, self.view.name, old, RETIRED, None)
             await tx.execute(_SET_STATUS, self.view.name, generation, LIVE, now)
             await tx.execute(_DROP_CHECKPOINTS, self.view.name, generation)

@@ -1,5 +1,4 @@
-"""Runs a service: its log, views, relays, projections and RPCs, from a declaration to an orderly
-end.
+"""Runs a service: log, views, relays, projections and RPCs, from declaration to orderly end.
 
 A composition root declares a `Service` and calls `main`. Everything is built here in sight and
 handed on by name.
@@ -170,9 +169,7 @@ def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> 
 async def running(
     service: Service, config: ServiceConfig, registry: CollectorRegistry
 ) -> AsyncIterator[Running]:
-    """Run a service until the block ends, then drain it: calls first, then commits, relays and
-    projections.
-    """
+    """Run a service until the block ends; then drain it, calls first, projections last."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(config.database_url))
@@ -253,9 +250,7 @@ def _start_projections(
     sources: Mapping[str, Source],
     registry: CollectorRegistry,
 ) -> None:
-    """One worker per consumer, source and partition, as soon as it is known how many partitions a
-    source has.
-    """
+    """One worker per consumer, source and partition, as soon as the partitions are known."""
     reader_metrics, metrics = ReaderMetrics(registry), ProjectionMetrics(registry)
 
     def open_reader(source: str, partition: int, after: int) -> FeedReader:
@@ -321,10 +316,8 @@ async def serve(service: Service, config: ServiceConfig) -> None:
 
 
 def main(service: Service) -> None:
-    """`python -m services.<name>` serves; with words behind it, it operates: see
-    `kernel.operate`.
-    """
-    from services.kernel import operate  # noqa: PLC0415, operating needs a terminal, serving does not
+    """`python -m services.<name>` serves; with words behind it, it operates (`kernel.operate`)."""
+    from services.kernel import operate  # noqa: PLC0415, it imports this module
 
     config = ServiceConfig.from_env(service.name, peers=service.peers)
     telemetry.start_logging(service.name, log_format=config.log_format)

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A log and whoever owns it: `read` answers events after a position, `partitions` asks how
-    many there are.
-    """
+    """A log: `read` answers the events after a position, `partitions` asks which there are."""
 
     read: HoleReader
     partitions: Callable[[], Awaitable[Sequence[int]]]

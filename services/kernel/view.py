@@ -78,8 +78,9 @@ class ViewShapeError(Exception):
 
 
 async def ensure_live(tx: Tx, view: AnyView, clock: Clock) -> bool:
-    """Create the live generation if there is none; tells whether it did, or raises
-    ViewShapeError.
+    """Create the live generation if there is none; tells whether it did.
+
+    Raises ViewShapeError when the one there is was built by other code.
     """
     await tx.execute("select pg_advisory_xact_lock($1)", SCHEMA_LOCK_KEY)
     shape = await tx.fetchval(_LIVE_SHAPE, view.name)
@@ -114,9 +115,7 @@ def schema_of(view: str, generation: int) -> str:
 
 
 async def digest(connection: Tx, schema: str) -> dict[str, tuple[int, str]]:
-    """Row count and digest of each table of a schema; equal for equal contents, whatever the
-    order of rows.
-    """
+    """Row count and digest of each table of a schema, whatever the order of its rows."""
     digests = {}
     for row in await connection.fetch(_TABLES, schema):
         table = row["relname"]
