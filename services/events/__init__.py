@@ -1,1 +1,1 @@
-"""The customer events: what people did, as sources sent it."""
+"""What people did, from every source: recorded once, durably, before the answer."""

@@ -79,4 +79,6 @@ def _rows(changes: Sequence[Change], *, taken: bool) -> list[tuple[str, str, str
 def _keys(change: Change, *, taken: bool) -> list[Key]:
     workspace = change.append.origin.workspace
     claims = change.taken if taken else change.released
+    if not claims:
+        return []
     return sorted((workspace, claim.scope, claim.key) for claim in claims)

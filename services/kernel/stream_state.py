@@ -32,11 +32,14 @@ where not exists (
 )
 """
 
+# The limit keeps the planner from joining any other way than by the index, whatever it believes.
 _PROBE_STREAMS = """
-select e.workspace, e.stream, e.position
-from kernel.events e
-join unnest($1::text[], $2::text[]) asked(workspace, stream) using (workspace, stream)
-where e.version = 1
+select asked.workspace, asked.stream, first.position
+from unnest($1::text[], $2::text[]) asked(workspace, stream)
+cross join lateral (
+    select position from kernel.events e
+    where e.workspace = asked.workspace and e.stream = asked.stream and e.version = 1 limit 1
+) first
 """
 
 _SAVE_STATES = """

@@ -1,0 +1,181 @@
+"""The view `customer_events`: one slim row per customer event, to filter and sort a list by.
+
+The customer events themselves stay in the log, which is in the same database; a page is found here
+and then filled from there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from rapport.events.v1.customer_event_pb2 import CustomerEventType
+from rapport.events.v1.events_pb2 import CustomerEventRecorded
+from services.events.receipts import stream_of
+from services.kernel.checkpoint import read_positions
+from services.kernel.filter import Field, Fields, Kind
+from services.kernel.log import read_stream
+from services.kernel.paging import Listing, Positions, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Pool
+
+    from rapport.events.v1.customer_event_pb2 import CustomerEvent
+    from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
+    from services.kernel.recorded import EventTypes, Recorded
+    from services.kernel.sql import Tx
+
+SOURCE = "events"
+
+_TABLES = """
+create table {schema}.customer_events (
+    workspace text not null,
+    partition int not null,
+    position bigint not null,
+    message_id text collate "C" not null,
+    type smallint not null,
+    name text collate "C",
+    user_id text collate "C",
+    anonymous_id text collate "C",
+    group_id text collate "C",
+    occur_time timestamptz not null,
+    receive_time timestamptz not null,
+    primary key (workspace, receive_time, position, partition)
+);
+create index on {schema}.customer_events (workspace, occur_time);
+create index on {schema}.customer_events (workspace, user_id, receive_time)
+    where user_id is not null;
+create index on {schema}.customer_events (workspace, anonymous_id, receive_time)
+    where anonymous_id is not null;
+create index on {schema}.customer_events (workspace, name, receive_time) where name is not null;
+"""
+
+_COLUMNS = (
+    "workspace",
+    "partition",
+    "position",
+    "message_id",
+    "type",
+    "name",
+    "user_id",
+    "anonymous_id",
+    "group_id",
+    "occur_time",
+    "receive_time",
+)
+
+_PAYLOADS = """
+select e.type, e.data
+from unnest($1::int[], $2::bigint[]) with ordinality asked(partition, position, place)
+join kernel.events e using (partition, position)
+order by asked.place
+"""
+
+_FIELDS = Fields(
+    {
+        "message_id": Field("message_id", Kind.TEXT, sortable=True, immutable=True, nullable=False),
+        "type": Field("type", Kind.ENUM, values=dict(CustomerEventType.items())),
+        "name": Field("name", Kind.TEXT, sortable=True, immutable=True),
+        "user_id": Field("user_id", Kind.TEXT, sortable=True, immutable=True),
+        "anonymous_id": Field("anonymous_id", Kind.TEXT, sortable=True, immutable=True),
+        "group_id": Field("group_id", Kind.TEXT, sortable=True, immutable=True),
+        "position": Field("position", Kind.INTEGER, sortable=True, immutable=True, nullable=False),
+        "occur_time": Field(
+            "occur_time", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False
+        ),
+        "receive_time": Field(
+            "receive_time", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False
+        ),
+    },
+    searched=("name",),
+)
+
+
+class CustomerEventsView:
+    """The rows of `customer_events`."""
+
+    name = "customer_events"
+    shape = 1
+
+    def tables(self, schema: str) -> str:
+        """The table and what lists of it need."""
+        return _TABLES.format(schema=f'"{schema}"')
+
+    async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
+        """Add a row per customer event."""
+        rows = [_row(event) for event in events if isinstance(event.event, CustomerEventRecorded)]
+        await tx.copy_records_to_table(
+            "customer_events", schema_name=schema, columns=_COLUMNS, records=rows
+        )
+
+
+VIEW = CustomerEventsView()
+
+LISTING = Listing(
+    method="ListCustomerEvents",
+    table=Table(
+        f"{VIEW.name}.customer_events",
+        key="message_id",
+        positions=Positions(created="position", changed="position", partition="partition"),
+    ),
+    columns="partition, position",
+    fields=_FIELDS,
+    default_order="receive_time desc, position desc",
+)
+
+
+async def list_customer_events(
+    pool: Pool, event_types: EventTypes, workspace: str, request: ListCustomerEventsRequest
+) -> tuple[list[CustomerEvent], str]:
+    """A page of customer events, and the token of the next page."""
+    places = await read_positions(pool, VIEW.name)
+    positions = [position for (source, _), position in sorted(places.items()) if source == SOURCE]
+    query = LISTING.query(
+        workspace=workspace,
+        positions=positions or [0],
+        filter=request.filter,
+        order_by=request.order_by,
+        page_size=request.page_size,
+        page_token=request.page_token,
+    )
+    rows = await pool.fetch(query.sql, *query.args)
+    page = query.page([dict(row) for row in rows])
+    partitions = [row["partition"] for row in page.rows]
+    payloads = await pool.fetch(_PAYLOADS, partitions, [row["position"] for row in page.rows])
+    found = [_customer_event(event_types, row["type"], row["data"]) for row in payloads]
+    return found, page.next_page_token
+
+
+async def get_customer_event(
+    pool: Pool, event_types: EventTypes, workspace: str, message_id: str
+) -> CustomerEvent | None:
+    """A customer event straight from the log, which is never behind."""
+    for envelope in await read_stream(pool, workspace, stream_of(message_id), limit=1):
+        return _customer_event(event_types, envelope.type, envelope.data)
+    return None
+
+
+def _customer_event(event_types: EventTypes, full_name: str, data: bytes) -> CustomerEvent:
+    fact = event_types.message(full_name, data)
+    assert isinstance(fact, CustomerEventRecorded)
+    return fact.customer_event
+
+
+def _row(event: Recorded) -> tuple[object, ...]:
+    assert isinstance(event.event, CustomerEventRecorded)
+    fact = event.event.customer_event
+    return (
+        event.workspace,
+        event.partition,
+        event.position,
+        fact.message_id,
+        fact.type,
+        fact.name or None,
+        fact.user_id or None,
+        fact.anonymous_id or None,
+        fact.group_id or None,
+        event.occur_time,
+        fact.receive_time.ToDatetime(tzinfo=UTC),
+    )

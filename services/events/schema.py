@@ -1,0 +1,209 @@
+"""The rules of one customer event: why it is refused, and when it happened. Pure.
+
+Of several rules that a customer event breaks, the first in `_RULES` is told. JSON is what orjson
+takes for it: no NaN, no lone surrogate, no number beyond a double.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import orjson
+
+from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+EVENT_BYTES_MAX = 32 * 1024
+MESSAGE_ID_CHARACTERS_MAX = 100
+NAME_CHARACTERS_MAX = 500
+IDENTIFIER_CHARACTERS_MAX = 255
+JSON_DEPTH_MAX = 64
+
+OCCUR_US_MIN = 0
+"""Nothing happened before 1970: an earlier time is a broken clock's, and becomes this one."""
+
+_MADE_UP = uuid.UUID("6f4b1f0e-9a53-5d1c-8c0a-3a7d9b1e2c44")
+_SECONDS_MIN = -62_135_596_800  # 0001-01-01, the first second a Timestamp may hold
+_SECONDS_MAX = 253_402_300_799  # 9999-12-31, the last
+_NANOS_MAX = 999_999_999
+
+_TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
+_ALIAS = CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS
+_GROUP = CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP
+_TYPES = frozenset(CustomerEventType.values()) - {CustomerEventType.CUSTOMER_EVENT_TYPE_UNSPECIFIED}
+_JSON_FIELDS = ("properties", "traits", "context")
+_IDENTIFIER_FIELDS = ("user_id", "anonymous_id", "previous_id", "group_id")
+_NUL = "\0"
+_NUL_IN_JSON = "\\u0000"
+
+
+class Reason(StrEnum):
+    """Why a customer event is refused: stable words that a program can match on."""
+
+    TYPE_UNKNOWN = "TYPE_UNKNOWN"
+    EVENT_TOO_LARGE = "EVENT_TOO_LARGE"
+    MESSAGE_ID_TOO_LONG = "MESSAGE_ID_TOO_LONG"
+    NAME_TOO_LONG = "NAME_TOO_LONG"
+    IDENTIFIER_TOO_LONG = "IDENTIFIER_TOO_LONG"
+    CHARACTER_FORBIDDEN = "CHARACTER_FORBIDDEN"
+    NO_IDENTIFIER = "NO_IDENTIFIER"
+    NO_NAME = "NO_NAME"
+    NO_PREVIOUS_ID = "NO_PREVIOUS_ID"
+    NO_GROUP_ID = "NO_GROUP_ID"
+    JSON_INVALID = "JSON_INVALID"
+    JSON_TOO_DEEP = "JSON_TOO_DEEP"
+    TIME_INVALID = "TIME_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a customer event is not recorded: for programs, and in a sentence for people."""
+
+    reason: Reason
+    detail: str
+
+
+def refusal_of(sent: CustomerEvent) -> Refusal | None:
+    """The first rule that a customer event breaks, or None when it may be recorded."""
+    for rule in _RULES:
+        refusal = rule(sent)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def occur_us_of(sent: CustomerEvent, *, receive_us: int) -> int:
+    """When a customer event happened by our clock, however wrong the source's clock goes.
+
+    How long it lay there before it was sent is the source's word; when it was sent is ours: on
+    receipt. Nothing happened after it was received, nor before OCCUR_US_MIN. Times are
+    microseconds since 1970, like a database's.
+    """
+    if not sent.HasField("original_time"):
+        return receive_us
+    original_us = _microseconds(sent.original_time)
+    send_us = _microseconds(sent.send_time) if sent.HasField("send_time") else receive_us
+    return min(max(receive_us - (send_us - original_us), OCCUR_US_MIN), receive_us)
+
+
+def made_up_message_id(sent: CustomerEvent, *, call: str, place: int) -> str:
+    """An id for a customer event that came without: the same when the same call is sent again."""
+    content = sent.SerializeToString(deterministic=True).hex()
+    return str(uuid.uuid5(_MADE_UP, f"{call}/{place}/{content}"))
+
+
+def _check_type(sent: CustomerEvent) -> Refusal | None:
+    if sent.type in _TYPES:
+        return None
+    names = ", ".join(CustomerEventType.Name(known) for known in sorted(_TYPES))
+    return Refusal(Reason.TYPE_UNKNOWN, f"the type is {sent.type}; it must be one of {names}")
+
+
+def _check_size(sent: CustomerEvent) -> Refusal | None:
+    size = sent.ByteSize()
+    if size <= EVENT_BYTES_MAX:
+        return None
+    detail = f"the customer event has {size} bytes; at most {EVENT_BYTES_MAX} are taken"
+    return Refusal(Reason.EVENT_TOO_LARGE, detail)
+
+
+def _check_texts(sent: CustomerEvent) -> Refusal | None:
+    """Lengths and characters of what is not JSON."""
+    if len(sent.message_id) > MESSAGE_ID_CHARACTERS_MAX:
+        return _too_long(Reason.MESSAGE_ID_TOO_LONG, "message_id", MESSAGE_ID_CHARACTERS_MAX)
+    if len(sent.name) > NAME_CHARACTERS_MAX:
+        return _too_long(Reason.NAME_TOO_LONG, "name", NAME_CHARACTERS_MAX)
+    if _NUL in sent.message_id or _NUL in sent.name:
+        return _forbidden("message_id" if _NUL in sent.message_id else "name")
+    for field in _IDENTIFIER_FIELDS:
+        text = getattr(sent, field)
+        if len(text) > IDENTIFIER_CHARACTERS_MAX:
+            return _too_long(Reason.IDENTIFIER_TOO_LONG, field, IDENTIFIER_CHARACTERS_MAX)
+        if _NUL in text:
+            return _forbidden(field)
+    return None
+
+
+def _check_presence(sent: CustomerEvent) -> Refusal | None:
+    """What each type of call needs; blanks alone are nothing."""
+    if not (sent.user_id.strip() or sent.anonymous_id.strip()):
+        return Refusal(Reason.NO_IDENTIFIER, "either user_id or anonymous_id is needed")
+    if sent.type == _TRACK and not sent.name.strip():
+        return Refusal(Reason.NO_NAME, "a track call needs the name of what was done")
+    if sent.type == _ALIAS and not sent.previous_id.strip():
+        return Refusal(Reason.NO_PREVIOUS_ID, "an alias call needs the previous_id it replaces")
+    if sent.type == _GROUP and not sent.group_id.strip():
+        return Refusal(Reason.NO_GROUP_ID, "a group call needs the group_id of the group")
+    return None
+
+
+def _check_json(sent: CustomerEvent) -> Refusal | None:
+    for field in _JSON_FIELDS:
+        text: str = getattr(sent, field)
+        if not text:
+            continue
+        try:
+            parsed = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            return Refusal(Reason.JSON_INVALID, f"{field} is not JSON: {error}")
+        if type(parsed) is not dict:
+            return Refusal(Reason.JSON_INVALID, f"{field} must be a JSON object")
+        if text.count("{") + text.count("[") > JSON_DEPTH_MAX and _depth(parsed) > JSON_DEPTH_MAX:
+            detail = f"{field} is nested more than {JSON_DEPTH_MAX} levels deep"
+            return Refusal(Reason.JSON_TOO_DEEP, detail)
+        # An escaped backslash may stand before a plain "u0000".
+        if _NUL_IN_JSON in text and _NUL_IN_JSON in text.replace("\\\\", ""):
+            return _forbidden(field)
+    return None
+
+
+def _check_times(sent: CustomerEvent) -> Refusal | None:
+    for field in ("original_time", "send_time"):
+        time: Timestamp = getattr(sent, field)
+        if not (_SECONDS_MIN <= time.seconds <= _SECONDS_MAX and 0 <= time.nanos <= _NANOS_MAX):
+            detail = f"{field} is no time between the years 1 and 9999"
+            return Refusal(Reason.TIME_INVALID, detail)
+    return None
+
+
+_RULES: tuple[Callable[[CustomerEvent], Refusal | None], ...] = (
+    _check_type,
+    _check_size,
+    _check_texts,
+    _check_presence,
+    _check_json,
+    _check_times,
+)
+
+
+def _too_long(reason: Reason, field: str, characters_max: int) -> Refusal:
+    return Refusal(reason, f"{field} is longer than {characters_max} characters")
+
+
+def _forbidden(field: str) -> Refusal:
+    return Refusal(Reason.CHARACTER_FORBIDDEN, f"{field} contains the character U+0000")
+
+
+def _depth(parsed: object) -> int:
+    """How deep a JSON value is nested: 1 for an object of plain values."""
+    depth, level = 0, [parsed]
+    while level:
+        nested = [value for value in level if isinstance(value, dict | list)]
+        depth += bool(nested)
+        level = [
+            inner
+            for value in nested
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return depth
+
+
+def _microseconds(time: Timestamp) -> int:
+    return time.seconds * 1_000_000 + time.nanos // 1000
