@@ -113,11 +113,13 @@ def box_of(name, decided):
 
 
 @contextlib.asynccontextmanager
-async def running_log(database_url, *, partitions=1, clock=CLOCK, views=None, event_types=None):
+async def running_log(
+    database_url, *, partitions=1, clock=CLOCK, views=None, event_types=None, **pool_options
+):
     """One process on a log, which comes to be if it is not there."""
     views = (ThingsView(),) if views is None else views
     async with asyncpg.create_pool(
-        database_url, min_size=1, max_size=4, command_timeout=30
+        database_url, min_size=1, max_size=4, command_timeout=30, **pool_options
     ) as pool:
         async with pool.acquire() as connection:
             await create_kernel_tables(connection, partitions)

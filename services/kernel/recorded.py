@@ -70,13 +70,17 @@ class EventTypes:
     def decode(self, envelope: Envelope) -> Recorded:
         """Decode an envelope into today's shape of its event, else raise UndecodableEventError."""
         event = self.message(envelope.type, envelope.data)
+        try:
+            event_id = UUID(envelope.event_id)
+        except ValueError as error:
+            raise UndecodableEventError(f"{envelope.event_id!r} is no event id") from error
         return Recorded(
             partition=envelope.partition,
             position=envelope.position,
             workspace=envelope.workspace,
             stream=envelope.stream,
             version=envelope.version,
-            event_id=UUID(envelope.event_id),
+            event_id=event_id,
             type=event.DESCRIPTOR.full_name,
             event=event,
             actor=envelope.actor,
