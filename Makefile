@@ -1,11 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# What the tests run: make test T=tests/unit, or T="-k merge".
-# What the demo shows: make demo DATA=file.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen demo up down test check fmt bench lock
+.PHONY: help setup gen demo up down operate test check fmt bench lock
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +18,9 @@ up: gen ## Start PostgreSQL, NATS, the services and the gateway on this machine
 
 down: gen ## Stop what make up started
 	$(BIN)/python -m deploy.down
+
+operate: gen ## Operate a service of make up: make operate S=identity DO="rebuild profiles"
+	@$(BIN)/python -m deploy.operate $(S) $(DO)
 
 test: gen ## Run every tier but bench, against real PostgreSQL and NATS
 	$(BIN)/pytest $(T)
@@ -40,7 +41,7 @@ fmt: gen ## Format Python and protos
 	$(BIN)/ruff format
 	$(BIN)/buf format protos --write
 
-bench: gen ## Measure; numbers go to bench/results
+bench: gen ## Measure beside the bare resource; numbers go to docs/bench
 	$(BIN)/python -m tests.bench
 
 gen: $(READY) ## Generate Python from the protos into protos/gen
