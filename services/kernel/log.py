@@ -171,7 +171,8 @@ class Log:
             return Landed([], {})
         touched = {self.partition_of(a.origin.workspace, a.stream) for a in appends}
         heads = await self.lock_heads(tx, touched)
-        versions = await stream_versions(tx, [(a.origin.workspace, a.stream) for a in appends])
+        streams = dict.fromkeys((a.origin.workspace, a.stream) for a in appends)
+        versions = await stream_versions(tx, list(streams))
         return await self.append_under_lock(tx, appends, heads, versions)
 
     async def append_under_lock(

@@ -188,7 +188,14 @@ async def _retry(service: Service, config: ServiceConfig, kernel: Kernel, asked:
     async with open_sources(consumer.sources, config, kernel.pool) as sources:
         read = sources[asked.source].read
         count = await retry_parked(
-            kernel.pool, kernel.log, consumer, place, asked.workspace, asked.stream, read
+            kernel.pool,
+            kernel.log,
+            consumer,
+            place,
+            asked.workspace,
+            asked.stream,
+            read,
+            service.views,
         )
     _console.print(f"{asked.stream}: {count} events applied")
 

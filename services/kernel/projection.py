@@ -31,6 +31,7 @@ from services.kernel.checkpoint import (
 from services.kernel.database import is_conflict, is_passing, transaction
 from services.kernel.parking import BEHIND_PARKED, Poison
 from services.kernel.recorded import EventTypes, Recorded, UndecodableEventError
+from services.kernel.view import append_with_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from services.kernel.policy import Policy
     from services.kernel.reader import FeedReader, HoleReader
     from services.kernel.sql import Tx
-    from services.kernel.view import View
+    from services.kernel.view import AnyView, View
 
 T = TypeVar("T")
 
@@ -110,6 +111,7 @@ class Projection(Generic[T]):
     open_reader: Callable[[str, int, int], FeedReader]
     owner: str
     metrics: ProjectionMetrics
+    views: Sequence[AnyView] = ()  # those of the own log that are read at once
     lease_s: float = LEASE_S
     place: Place = field(init=False)
 
@@ -189,7 +191,7 @@ class Projection(Generic[T]):
             streams = await parking.parked_streams(tx, self.place)
             events, poisons = self._sort(batch, streams, poison_reason)
             await parking.park(tx, self.place, poisons)
-            await fold(tx, self.log, self.consumer, events)
+            await fold(tx, self.log, self.consumer, events, self.views)
             await tx.execute(_NOTIFY, self.consumer.name)
         lease.position = position
         self.metrics.applied.labels(*self._labels).inc(len(events))
@@ -222,14 +224,20 @@ class Projection(Generic[T]):
         return events, poisons
 
 
-async def fold(tx: Tx, log: Log, consumer: Consumer[T], events: Sequence[Recorded]) -> None:
-    """Fold events into the live view and append what the policy says follows."""
+async def fold(
+    tx: Tx,
+    log: Log,
+    consumer: Consumer[T],
+    events: Sequence[Recorded],
+    views: Sequence[AnyView] = (),
+) -> None:
+    """Fold events into the live view, append what follows, fold that into the log's own views."""
     if not events:
         return
     applied = await consumer.view.apply(tx, consumer.view.name, events)
     if consumer.policy is not None:
         follows = await consumer.policy.react(tx, events, applied)
-        await log.append(tx, follows)
+        await append_with_views(tx, log, views, follows)
 
 
 async def retry_parked(
@@ -240,6 +248,7 @@ async def retry_parked(
     workspace: str,
     stream: str,
     read_source: HoleReader,
+    views: Sequence[AnyView] = (),
 ) -> int:
     """Apply a parked stream's events after the cause was mended; answers how many.
 
@@ -256,7 +265,8 @@ async def retry_parked(
                 for position in positions
                 for envelope in await read_source(place.partition, position - 1, 1)
             ]
-            await fold(tx, log, consumer, [consumer.event_types.decode(e) for e in envelopes])
+            events = [consumer.event_types.decode(envelope) for envelope in envelopes]
+            await fold(tx, log, consumer, events, views)
             await parking.unpark(tx, place, positions)
             await tx.execute(_NOTIFY, consumer.name)
     except Exception as error:

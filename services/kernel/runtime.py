@@ -22,6 +22,7 @@ import uvloop
 
 from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
 from services.kernel import telemetry
+from services.kernel.bell import Bell
 from services.kernel.caller import CallerSigner
 from services.kernel.checkpoint import ADVANCED_CHANNEL, read_positions
 from services.kernel.clock import Clock, SystemClock, new_id
@@ -42,7 +43,7 @@ from services.kernel.reader import FeedReader, ReaderMetrics
 from services.kernel.relay import Relay, RelayMetrics
 from services.kernel.server import Served, Server
 from services.kernel.source import Source, open_sources
-from services.kernel.tables import create_kernel_tables
+from services.kernel.tables import create_kernel_tables, create_tables
 from services.kernel.view import AnyView, ensure_live
 from services.kernel.web import WebServer
 
@@ -71,6 +72,8 @@ class Kernel:
     freshness: Freshness
     follower: Follower
     event_types: EventTypes
+    views: Sequence[AnyView]
+    bell: Bell
     clock: Clock
     new_id: Callable[[], UUID]
 
@@ -80,7 +83,7 @@ class Service:
     """The declaration of a service: its facts, its views, whom it follows, and what it answers.
 
     `views` are read at once, `consumers` follow feeds; `background` makes coroutines that run
-    until the end.
+    until the end; `tables` are statements, repeatable, for what is neither log nor view.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Service:
     views: Sequence[AnyView] = ()
     consumers: Sequence[Consumer[Any]] = ()
     background: Callable[[Kernel], Iterable[Coroutine[Any, Any, None]]] = lambda _: ()
+    tables: str = ""
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -146,6 +150,7 @@ async def prepare_database(pool: Pool, service: Service, partitions: int, clock:
         for view in (*service.views, *(consumer.view for consumer in service.consumers)):
             async with connection.transaction():
                 await ensure_live(connection, view, clock)
+        await create_tables(connection, service.tables)
 
 
 def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> Kernel:
@@ -160,6 +165,8 @@ def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> 
         freshness=Freshness(pool, {c.name: c.sources for c in service.consumers}),
         follower=Follower(pool, service.event_types),
         event_types=service.event_types,
+        views=service.views,
+        bell=Bell(),
         clock=clock,
         new_id=new_id,
     )
@@ -167,10 +174,14 @@ def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> 
 
 @asynccontextmanager
 async def running(
-    service: Service, config: ServiceConfig, registry: CollectorRegistry
+    service: Service,
+    config: ServiceConfig,
+    registry: CollectorRegistry,
+    *,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Running]:
     """Run a service until the block ends; then drain it, calls first, projections last."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(config.database_url))
         await prepare_database(pool, service, config.partitions, clock)
@@ -183,7 +194,7 @@ async def running(
         server = Server(
             config.grpc_address,
             [*service.servicers(kernel), _log_service(pool)],
-            authenticate=signed_caller(CallerSigner(config.internal_secret, clock)),
+            authenticate=signed_caller(CallerSigner(config.internal_secret, SystemClock())),
             metrics=RpcMetrics(registry),
         )
         process = Running(kernel, server)
@@ -236,10 +247,13 @@ def _start_listener(process: Running, database_url: str) -> None:
         for relay in process.relays:
             relay.wake()
         kernel.follower.wake(payload)
+        kernel.bell.ring()
 
-    listener = Listener(
-        database_url, {APPENDED_CHANNEL: appended, ADVANCED_CHANNEL: kernel.freshness.wake}
-    )
+    def advanced(payload: str | None) -> None:
+        kernel.freshness.wake(payload)
+        kernel.bell.ring()
+
+    listener = Listener(database_url, {APPENDED_CHANNEL: appended, ADVANCED_CHANNEL: advanced})
     process.spawn("listener", listener.run())
 
 
@@ -274,6 +288,7 @@ def _start_projections(
                 open_reader=open_reader,
                 owner=str(new_id()),
                 metrics=metrics,
+                views=service.views,
             )
             process.spawn(f"projection {consumer.name} {source}-{partition}", projection.run())
 

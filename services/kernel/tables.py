@@ -142,3 +142,11 @@ async def create_kernel_tables(connection: Tx, partitions: int) -> None:
                 f"the log has {count} partitions, the configuration {partitions}"
             )
         await connection.execute(_ADD_HEADS, partitions)
+
+
+async def create_tables(connection: Tx, statements: str) -> None:
+    """Create a service's tables that are no view's, by statements that may be repeated."""
+    if statements:
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", SCHEMA_LOCK_KEY)
+            await connection.execute(statements)

@@ -15,6 +15,7 @@ from services.kernel.tables import SCHEMA_LOCK_KEY
 
 if TYPE_CHECKING:
     from services.kernel.clock import Clock
+    from services.kernel.log import Append, Landed, Log
     from services.kernel.recorded import Recorded
     from services.kernel.sql import Tx
 
@@ -75,6 +76,20 @@ AnyView = View[Any]
 
 class ViewShapeError(Exception):
     """When the live generation was built by code of another shape: rebuild and swap it first."""
+
+
+async def append_with_views(
+    tx: Tx, log: Log, views: Sequence[AnyView], appends: Sequence[Append]
+) -> Landed:
+    """Append in the caller's transaction and fold what landed into the views read at once.
+
+    So they stay a function of the log, whoever appends to it.
+    """
+    landed = await log.append(tx, appends)
+    if landed.events:
+        for view in views:
+            await view.apply(tx, view.name, landed.events)
+    return landed
 
 
 async def ensure_live(tx: Tx, view: AnyView, clock: Clock) -> bool:

@@ -1,0 +1,35 @@
+"""The bell of a process: rung on each news from the database, heard by whoever waits for some.
+
+It says neither what happened nor how often: who hears it looks for himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Bell:
+    """Rung when the own log grew or a checkpoint moved, in whichever process."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Event] = set()
+
+    def ring(self, _payload: str | None = None) -> None:
+        """Wakes all who listen."""
+        for heard in self._listeners:
+            heard.set()
+
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        """An event that each ring sets; who waits for it clears it before he looks."""
+        heard = asyncio.Event()
+        self._listeners.add(heard)
+        try:
+            yield heard
+        finally:
+            self._listeners.discard(heard)
