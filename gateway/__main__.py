@@ -1,0 +1,127 @@
+"""Runs the gateway: `python -m gateway`, configured by the environment, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from gateway.catalog import FORWARDED, OWN
+from gateway.edge import make_edge
+from gateway.keys import ApiKeys, KeysError, bearer_of
+from gateway.peers import Peers
+from gateway.proxy import Proxy
+from gateway.service import GatewayService
+from rapport.gateway.v1.service_pb2_grpc import add_GatewayServiceServicer_to_server
+from services.kernel import telemetry
+from services.kernel.caller import Caller, CallerSigner
+from services.kernel.clock import SystemClock
+from services.kernel.config import ConfigError, GatewayConfig
+from services.kernel.metrics import RpcMetrics, new_registry, probes
+from services.kernel.pipeline import Authenticate, Metadata
+from services.kernel.server import Server
+from services.kernel.web import WebServer
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that runs: its two doors."""
+
+    server: Server
+    web: WebServer
+
+
+@asynccontextmanager
+async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIterator[Running]:
+    """Runs a gateway until the block ends, then drains it: no new calls, those in flight finish."""
+    clock = SystemClock()
+    keys = ApiKeys(config.api_keys_file, config.key_pepper, clock)
+    signer = CallerSigner(config.internal_secret, clock)
+    metrics = RpcMetrics(registry)
+    async with AsyncExitStack() as stack:
+        peers = await stack.enter_async_context(Peers(config.peers, signer))
+        proxies = [
+            Proxy(name, config.peers[name], descriptor, signer=signer)
+            for name, descriptor in FORWARDED.items()
+        ]
+        for proxy in proxies:
+            stack.push_async_callback(proxy.close)
+        own = GatewayService(peers.stubs)
+        web = WebServer(config.http_address, make_edge(keys, peers, own, metrics))
+        server = Server(
+            config.grpc_address,
+            [
+                *(proxy.served for proxy in proxies),
+                (OWN, add_GatewayServiceServicer_to_server, own),
+            ],
+            authenticate=_by_key(keys),
+            metrics=metrics,
+        )
+        # gRPC's health says SERVING as soon as it listens, so it comes last and goes first.
+        await web.start()
+        try:
+            await server.start()
+            yield Running(server, web)
+        finally:
+            await asyncio.gather(
+                server.stop(config.drain_timeout_s), web.stop(config.drain_timeout_s)
+            )
+
+
+def _by_key(keys: ApiKeys) -> Authenticate:
+    """Believes who holds a key; a caller that metadata from outside names is not even read."""
+
+    async def authenticate(metadata: Metadata) -> Caller:
+        return keys.caller(bearer_of(metadata))
+
+    return authenticate
+
+
+async def serve(config: GatewayConfig) -> None:
+    """Runs the gateway with its probes until it is told to stop."""
+    registry = new_registry()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running(config, registry) as gateway:
+        watched = probes(registry, ready=lambda: gateway.server.serving)
+        web = WebServer(config.metrics_address, watched)
+        await web.start()
+        _log.info("gateway.ready", grpc=config.grpc_address, http=config.http_address)
+        await stop.wait()
+        _log.info("gateway.draining")
+        await web.stop()
+    _log.info("gateway.stopped")
+
+
+def main() -> None:
+    """Reads the configuration and serves."""
+    try:
+        config = GatewayConfig.from_env(peers=tuple(FORWARDED))
+    except ConfigError as error:
+        sys.exit(str(error))
+    telemetry.start_logging(config.name, log_format=config.log_format)
+    tracing = telemetry.start_tracing(
+        config.name, address=config.traces_address, ratio=config.trace_ratio
+    )
+    try:
+        uvloop.run(serve(config))
+    except KeysError as error:
+        sys.exit(str(error))
+    finally:
+        if tracing is not None:
+            tracing.shutdown()
+
+
+if __name__ == "__main__":
+    main()

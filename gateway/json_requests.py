@@ -1,0 +1,115 @@
+"""JSON, query parameters and path fields become a request message; an answer becomes JSON.
+
+The rules are those of protobuf's JSON: names in either case, 64-bit numbers as strings, times as
+RFC 3339. A field that does not exist is refused by name, never ignored. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from services.kernel.errors import InvalidArgument
+
+_UNKNOWN: Final = re.compile(r'has no field named "(?P<name>[^"]*)"(?: at "(?P<at>[^"]*)")?')
+_FAILED: Final = re.compile(r"Failed to parse (?P<name>\S+) field: (?P<why>.*)", re.DOTALL)
+_PLACE: Final = re.compile(r" at [A-Z]\w*(\.\w+)*\.*$")
+_BOOLEANS: Final = {"true": True, "false": False}
+
+
+def request_of(message: Message, said: Mapping[str, Any]) -> None:
+    """Fills a request with what was said; raises InvalidArgument that names the field."""
+    try:
+        json_format.ParseDict(dict(said), message)
+    except json_format.ParseError as error:
+        raise _violation(str(error)) from error
+    except (ValueError, TypeError) as error:
+        raise InvalidArgument.of("", f"the request is not understood: {error}") from error
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Reads a body; an empty one says nothing."""
+    if not body.strip():
+        return {}
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgument.of("", f"the body is not JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise InvalidArgument.of("", "the body must be a JSON object")
+    return said
+
+
+def say(said: dict[str, Any], field: FieldDescriptor, value: str) -> None:
+    """Adds what the path or a header says; raises InvalidArgument if the body says otherwise."""
+    for name in (field.name, field.json_name):
+        before = said.pop(name, None)
+        if before not in (None, "", value):
+            raise InvalidArgument.of(field.name, f"is {value!r} here and {before!r} in the body")
+    said[field.name] = value
+
+
+def read_query(descriptor: Descriptor, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Reads query parameters: `pageSize=5`, `a.b=1` for a nested field or a map's key."""
+    said: dict[str, Any] = {}
+    for name, value in pairs:
+        _put(said, descriptor, name, value, name)
+    return said
+
+
+def to_json(message: Message) -> bytes:
+    """Writes an answer; fields that hold nothing are there, too, so that readers may rely on it."""
+    return orjson.dumps(
+        json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    )
+
+
+def _put(said: dict[str, Any], descriptor: Descriptor, path: str, value: str, whole: str) -> None:
+    name, _, rest = path.partition(".")
+    field = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
+    if field is None:
+        raise InvalidArgument.of(whole, "there is no such field")
+    inner = field.message_type
+    if rest and inner is not None and inner.GetOptions().map_entry:
+        entry = inner.fields_by_name["value"]
+        said.setdefault(field.name, {})[rest] = _value(entry, value, whole)
+    elif rest and inner is not None and not field.is_repeated:
+        _put(said.setdefault(field.name, {}), inner, rest, value, whole)
+    elif rest:
+        raise InvalidArgument.of(whole, "there is no such field")
+    elif field.is_repeated:
+        said.setdefault(field.name, []).append(_value(field, value, whole))
+    elif field.name in said:
+        raise InvalidArgument.of(whole, "is given twice")
+    else:
+        said[field.name] = _value(field, value, whole)
+
+
+def _value(field: FieldDescriptor, value: str, whole: str) -> Any:
+    """Only truth values need help: JSON's own are no strings."""
+    if field.type != FieldDescriptor.TYPE_BOOL:
+        return value
+    if value.lower() not in _BOOLEANS:
+        raise InvalidArgument.of(whole, "must be true or false")
+    return _BOOLEANS[value.lower()]
+
+
+def _violation(problem: str) -> InvalidArgument:
+    """Reads protobuf's words; only the field and the reason are told, not the whole schema."""
+    unknown = _UNKNOWN.search(problem)
+    if unknown is not None:
+        _, _, parents = (unknown["at"] or "").partition(".")
+        name = f"{parents}.{unknown['name']}" if parents else unknown["name"]
+        return InvalidArgument.of(name, "there is no such field")
+    names = []
+    while (failed := _FAILED.match(problem)) is not None:
+        names.append(failed["name"])
+        problem = failed["why"]
+    problem = _PLACE.sub("", problem).strip().rstrip(".")
+    return InvalidArgument.of(".".join(names), problem)
