@@ -52,7 +52,7 @@ create index on {schema}.customer_events (workspace, anonymous_id, receive_time)
 create index on {schema}.customer_events (workspace, name, receive_time) where name is not null;
 """
 
-_COLUMNS = (
+COLUMNS = (
     "workspace",
     "partition",
     "position",
@@ -105,9 +105,9 @@ class CustomerEventsView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Add a row per customer event."""
-        rows = [_row(event) for event in events if isinstance(event.event, CustomerEventRecorded)]
+        rows = [row_of(event) for event in events if isinstance(event.event, CustomerEventRecorded)]
         await tx.copy_records_to_table(
-            "customer_events", schema_name=schema, columns=_COLUMNS, records=rows
+            "customer_events", schema_name=schema, columns=COLUMNS, records=rows
         )
 
 
@@ -163,7 +163,8 @@ def _customer_event(event_types: EventTypes, full_name: str, data: bytes) -> Cus
     return fact.customer_event
 
 
-def _row(event: Recorded) -> tuple[object, ...]:
+def row_of(event: Recorded) -> tuple[object, ...]:
+    """The row of one customer event, in the order of COLUMNS."""
     assert isinstance(event.event, CustomerEventRecorded)
     fact = event.event.customer_event
     return (
