@@ -133,6 +133,7 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
         command_timeout=STATEMENT_TIMEOUT_S,
         timeout=CONNECT_TIMEOUT_S,
         server_settings={"application_name": "rapport", "jit": "off"},
+        reset=_leave_as_it_is,
     )
     try:
         yield pool
@@ -141,6 +142,10 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await pool.close()
         pool.terminate()
+
+
+async def _leave_as_it_is(_connection: object) -> None:
+    """Saves the statement that would clean the session: ours only ever set what is `local`."""
 
 
 async def prepare_database(pool: Pool, service: Service, partitions: int, clock: Clock) -> None:

@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     from services.kernel.work import Change
 
 _LOAD_STATES = """
-select s.workspace, s.stream, s.version, s.create_time, s.update_time, s.state
-from kernel.states s
-join unnest($1::text[], $2::text[], $3::int[]) asked(workspace, stream, shape)
-     using (workspace, stream, shape)
-where not exists (
+select asked.workspace, asked.stream, s.version, s.create_time, s.update_time, s.state
+from unnest($1::text[], $2::text[], $3::int[]) asked(workspace, stream, shape)
+left join kernel.states s
+    on (s.workspace, s.stream, s.shape) = (asked.workspace, asked.stream, asked.shape)
+    and not exists (
+        select from kernel.events e
+        where (e.workspace, e.stream, e.version) = (s.workspace, s.stream, s.version + 1)
+    )
+where s.version is not null or exists (
     select from kernel.events e
-    where (e.workspace, e.stream, e.version) = (s.workspace, s.stream, s.version + 1)
+    where (e.workspace, e.stream, e.version) = (asked.workspace, asked.stream, 1)
 )
 """
 
-# The limit keeps the planner from joining any other way than by the index, whatever it believes.
 _PROBE_STREAMS = """
 select asked.workspace, asked.stream, first.position
 from unnest($1::text[], $2::text[]) asked(workspace, stream)
@@ -64,18 +67,12 @@ async def load_states(
     states = dict.fromkeys(shapes, StreamState())
     asked = [(*stream, shape) for stream, shape in shapes.items()]
     for row in await tx.fetch(_LOAD_STATES, *columns(asked)):
-        states[row["workspace"], row["stream"]] = StreamState(
-            row["version"], row["create_time"], row["update_time"], row["state"]
-        )
-    missing = [stream for stream, state in states.items() if state.state is None]
-    if missing:
-        for row in await tx.fetch(_PROBE_STREAMS, *columns(missing)):
-            history = await _history(tx, row["workspace"], row["stream"])
-            states[row["workspace"], row["stream"]] = StreamState(
-                history[-1].version,
-                utc(history[0].record_time),
-                utc(history[-1].record_time),
-                history=history,
+        stream = row["workspace"], row["stream"]
+        if row["state"] is None:
+            states[stream] = await _history(tx, *stream)
+        else:
+            states[stream] = StreamState(
+                row["version"], row["create_time"], row["update_time"], row["state"]
             )
     return states
 
@@ -114,10 +111,13 @@ async def save_states(
         await tx.execute(_SAVE_STATES, *columns(rows))
 
 
-async def _history(tx: Tx, workspace: str, stream: str) -> list[Envelope]:
+async def _history(tx: Tx, workspace: str, stream: str) -> StreamState:
+    """An existing stream's state, to be folded."""
     history: list[Envelope] = []
-    while True:
+    while len(history) % READ_BATCH_SIZE == 0:
         batch = await read_stream(tx, workspace, stream, after_version=len(history))
+        if not batch:
+            break
         history += batch
-        if len(batch) < READ_BATCH_SIZE:
-            return history
+    first, last = history[0], history[-1]
+    return StreamState(last.version, utc(first.record_time), utc(last.record_time), history=history)
