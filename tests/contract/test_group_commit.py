@@ -16,10 +16,11 @@ from services.kernel.errors import (
     Unavailable,
 )
 from services.kernel.group_commit import GROUP_SIZE_MAX
-from services.kernel.log import read_heads
+from services.kernel.log import Append, NewEvent, Origin, read_heads
 from services.kernel.testing import eventually
 from services.kernel.tokens import decode_write_token
-from tests.box import BOX, Box
+from services.kernel.work import Change, Work
+from tests.box import BOX, Box, ThingPut
 from tests.box_world import answers, running_log
 
 
@@ -274,6 +275,63 @@ async def test_partitions_are_written_together_and_each_write_says_all_its_landi
         landings = [decode_write_token(box.write_token)[0] for box in boxes]
         assert {0, 1, 2} == {landing.partition for landing in landings}
         assert 30 == len({(landing.partition, landing.position) for landing in landings})
+
+
+def work_on(*streams, probed=(), refuse=False, said=None):
+    """A work that puts a thing into each of several boxes at once."""
+    origin = Origin("acme", "tests", "", "")
+
+    def decide(states):
+        if said is not None:
+            said.append(states)
+        if refuse:
+            raise FailedPrecondition("as told")
+        return [Change(Append(origin, s, [NewEvent(ThingPut(thing="hat"))])) for s in streams]
+
+    return Work(
+        origin=origin,
+        decide=decide,
+        respond=lambda outcome: Box(write_token=outcome.write_token),
+        shapes=dict.fromkeys(streams, 1),
+        probed=probed,
+    )
+
+
+async def test_one_work_on_several_partitions_has_a_landing_in_each(database):
+    streams = [f"box-{number}" for number in range(12)]
+    async with running_log(database, partitions=3) as world:
+        box, other = await answers(
+            [world.group_commit.submit(work_on(*streams)), world.put("other", "hat")]
+        )
+        landings = decode_write_token(box.write_token)
+
+        assert [0, 1, 2] == [landing.partition for landing in landings]
+        assert 12 == sum(landing.position for landing in landings)
+        (landing,) = decode_write_token(other.write_token)
+        heads = await read_heads(world.pool)
+        assert landing.position == heads[landing.partition]
+        await world.assert_whole()
+
+
+async def test_a_work_sees_which_of_the_streams_it_probes_exist(world):
+    await world.put("1", "hat")
+    await world.put("2", "hat")
+    said = []
+    await world.group_commit.submit(work_on(probed=["box-2", "box-3", "box-1"], said=said))
+
+    assert {"box-1": 1, "box-2": 2} == {
+        stream: state.first_position for stream, state in said[0].items()
+    }
+
+
+async def test_a_refused_work_writes_to_none_of_its_streams(world):
+    found = await answers(
+        world.group_commit.submit(work_on("box-1", "box-2", refuse=refuse))
+        for refuse in (True, False)
+    )
+
+    assert [FailedPrecondition, Box] == [type(answer) for answer in found]
+    assert [("box-1", "hat"), ("box-2", "hat")] == await world.things()
 
 
 async def test_a_decider_may_not_write_to_a_stream_it_did_not_name(world, monkeypatch):
