@@ -1,4 +1,4 @@
-"""request_id: the first response is the response for ever, and there is one effect, whoever dies."""
+"""request_id: the first response is the response for ever, with one effect, whoever dies."""
 
 import asyncio
 import signal
