@@ -1,1 +1,1 @@
-"""Segments: which profiles belong together, kept current."""
+"""Segments: sets of profiles, kept true as facts arrive and time goes by."""
