@@ -97,7 +97,7 @@ class GroupCommit:
     async def run(self) -> None:
         """Commit groups until `close`, then finish what waits; leaves nobody without an answer."""
         try:
-            while not self._closing:
+            while self._queue or not self._closing:
                 await self._filled.wait()
                 self._filled.clear()
                 while self._queue:

@@ -199,6 +199,13 @@ async def test_closing_finishes_what_waits_and_takes_nothing_more(world, groups)
     assert [1, 2, 3, 4, 5] == [len(box.things) for box in await answers(calls)]
 
 
+async def test_what_came_before_an_early_end_is_finished(world):
+    call = asyncio.create_task(world.put("1", "hat"))
+    asyncio.get_running_loop().call_soon(world.group_commit.close)
+
+    assert ["hat"] == list((await call).things)
+
+
 async def test_closing_while_nothing_waits_ends(world):
     await world.stop()
 

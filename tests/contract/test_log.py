@@ -217,6 +217,18 @@ async def test_a_reader_never_sees_a_position_before_all_lower_ones(pool):
     assert (list(range(1, 241)), 240) == await positions(pool)
 
 
+async def test_without_the_lock_writers_would_meet_at_one_position(pool, monkeypatch):
+    """The primary key is the last guard: what the lock prevents, it refuses."""
+    monkeypatch.setattr(log_module, "_LOCK_HEADS", log_module._LOCK_HEADS.replace("for update", ""))
+    found = await asyncio.gather(
+        *(_append_many(pool, f"box-{n}", 20) for n in range(6)), return_exceptions=True
+    )
+
+    assert any(isinstance(failure, asyncpg.UniqueViolationError) for failure in found)
+    seen, head = await positions(pool)
+    assert list(range(1, head + 1)) == seen
+
+
 async def _append_many(pool, stream, count):
     for number in range(count):
         await append(pool, Append(ORIGIN, stream, facts(str(number)), expected_version=number))
