@@ -9,12 +9,12 @@ import pytest
 
 from services.kernel.caller import CallerSigner, own_caller
 from services.kernel.client import PeerChannel
-from services.kernel.clock import SystemClock
+from services.kernel.clock import Clock, SystemClock
 from services.kernel.config import ServiceConfig
 from services.kernel.metrics import new_registry
 from services.kernel.runtime import Running, Service, running
 
-SECRET = "a secret that the processes of these tests share"  # noqa: S105, of no use elsewhere
+SECRET = "a secret that the processes of these tests share"
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class Asked:
 
 
 @pytest.fixture
-async def start_service(
-    database: str, nats_url: str
-) -> AsyncIterator[Callable[..., Any]]:
+async def start_service(database: str, nats_url: str) -> AsyncIterator[Callable[..., Any]]:
     """Starts services: `asked = await start_service(SERVICE, contacts=other.address)`."""
     async with AsyncExitStack() as stack:
 
@@ -60,7 +58,11 @@ async def start_service(
             return channel
 
         async def start(
-            service: Service, *, database_url: str = database, **peers: str
+            service: Service,
+            *,
+            database_url: str = database,
+            clock: Clock | None = None,
+            **peers: str,
         ) -> Asked:
             config = ServiceConfig.from_env(
                 service.name,
@@ -75,7 +77,9 @@ async def start_service(
                     **{f"RAPPORT_{name.upper()}_ADDRESS": at for name, at in peers.items()},
                 },
             )
-            process = await stack.enter_async_context(running(service, config, new_registry()))
+            process = await stack.enter_async_context(
+                running(service, config, new_registry(), clock=clock)
+            )
             return Asked(process, open_channel)
 
         yield start
