@@ -78,17 +78,17 @@ def _put(said: dict[str, Any], descriptor: Descriptor, path: str, value: str, wh
     inner = field.message_type
     if rest and inner is not None and inner.GetOptions().map_entry:
         entry = inner.fields_by_name["value"]
-        said.setdefault(field.name, {})[rest] = _value(entry, value, whole)
+        said.setdefault(field.json_name, {})[rest] = _value(entry, value, whole)
     elif rest and inner is not None and not field.is_repeated:
-        _put(said.setdefault(field.name, {}), inner, rest, value, whole)
+        _put(said.setdefault(field.json_name, {}), inner, rest, value, whole)
     elif rest:
         raise InvalidArgument.of(whole, "there is no such field")
     elif field.is_repeated:
-        said.setdefault(field.name, []).append(_value(field, value, whole))
-    elif field.name in said:
+        said.setdefault(field.json_name, []).append(_value(field, value, whole))
+    elif field.json_name in said:
         raise InvalidArgument.of(whole, "is given twice")
     else:
-        said[field.name] = _value(field, value, whole)
+        said[field.json_name] = _value(field, value, whole)
 
 
 def _value(field: FieldDescriptor, value: str, whole: str) -> Any:

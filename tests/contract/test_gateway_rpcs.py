@@ -241,3 +241,21 @@ async def test_the_status_of_a_service_comes_through_as_it_is(world):
     assert error_details_pb2.BadRequest.DESCRIPTOR.full_name.encode() in (
         trailing["grpc-status-details-bin"]
     )
+
+
+async def test_metadata_of_the_answer_comes_back(world):
+    async def answer(_, context):
+        await context.send_initial_metadata((("x-first", "1"), ("rapport-secret", "2")))
+        context.set_trailing_metadata((("x-last-bin", b"\0"), ("rapport-secret", "2")))
+        return contacts.GetContactResponse()
+
+    world.services["contacts"].says["GetContact"] = answer
+    request = contacts.GetContactRequest(name="contacts/a").SerializeToString()
+    call = world.channel.unary_unary(GET_CONTACT)(
+        request, metadata=bearer("all", rapport_correlation_id="abc-1"), timeout=5
+    )
+    await call
+
+    initial, trailing = dict(await call.initial_metadata()), dict(await call.trailing_metadata())
+    assert initial == {"x-first": "1"}
+    assert trailing == {"x-last-bin": b"\0", "rapport-correlation-id": "abc-1"}
