@@ -35,6 +35,7 @@ SERVICE_FILES_MISSING = {
         "decider.py": "recording is append-if-new: there is no state to decide on",
         "policies.py": "nothing that happens elsewhere makes a customer event",
     },
+    "identity": {"decider.py": "facts of others decide about people; it takes no command yet"},
 }
 
 # A call and the one home it is allowed in.

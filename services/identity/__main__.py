@@ -1,0 +1,37 @@
+"""The identity service, composed: `python -m services.identity` serves it."""
+
+from __future__ import annotations
+
+from rapport.contacts.v1 import events_pb2 as contacts_events
+from rapport.deals.v1 import events_pb2 as deals_events
+from rapport.events.v1 import events_pb2 as customer_events
+from rapport.identity.v1 import events_pb2, service_pb2, service_pb2_grpc
+from services.identity.policies import TellProfileChanges
+from services.identity.projections import ProfilesView
+from services.identity.service import IdentityService
+from services.kernel.projection import Consumer
+from services.kernel.recorded import EventTypes
+from services.kernel.runtime import Service, main
+
+SERVICE = Service(
+    name="identity",
+    event_types=EventTypes(events_pb2),
+    consumers=(
+        Consumer(
+            view=ProfilesView(),
+            sources=("contacts", "deals", "events"),
+            event_types=EventTypes(contacts_events, deals_events, customer_events),
+            policy=TellProfileChanges(),
+        ),
+    ),
+    servicers=lambda kernel: [
+        (
+            service_pb2.DESCRIPTOR.services_by_name["IdentityService"],
+            service_pb2_grpc.add_IdentityServiceServicer_to_server,
+            IdentityService(kernel),
+        )
+    ],
+)
+
+if __name__ == "__main__":
+    main(SERVICE)

@@ -1,0 +1,113 @@
+"""What profiles went through, as the facts that identity records. Pure.
+
+Told is the way from one state to the next, not the steps in between: whoever folds these events in
+order has the same partition of atoms and the same traits. A profile is created before anything
+moves into it, and an absorbed one has given away all it had when it is absorbed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.message import Message
+
+from rapport.identity.v1.events_pb2 import (
+    ProfileActivityRecorded,
+    ProfileCreated,
+    ProfilesMerged,
+    ProfileSplit,
+    ProfileTraitsChanged,
+    TraitChange,
+)
+from services.identity.facts import Fact
+from services.identity.traits import Said
+from services.kernel.recorded import Recorded, timestamp_of
+
+CHANGE_BYTES_MAX = 128 * 1024
+"""What one ProfileTraitsChanged holds at the most, but for a single value that is longer."""
+
+Cause = Callable[[str], Recorded]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An event of a profile's stream, and the fact that led to it."""
+
+    profile: str
+    event: Message
+    cause: Recorded
+    occur_time: datetime | None = None
+
+
+def name_of(profile: str) -> str:
+    """Returns the resource name of a profile."""
+    return f"profiles/{profile}"
+
+
+def moves(
+    before: Mapping[str, str | None], after: Mapping[str, str], cause: Cause
+) -> Iterable[Change]:
+    """Tells how atoms came from the profiles `before` (None: they are new) to those `after`."""
+    moved: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for atom, old in before.items():
+        if old is not None and old != after[atom]:
+            moved[old][after[atom]].append(atom)
+    alive_before, alive = set(before.values()), set(after.values())
+    for profile in sorted(alive - alive_before):
+        yield Change(profile, ProfileCreated(profile=name_of(profile)), cause(profile))
+    for profile in sorted(moved):
+        # An id is the name of an atom, so it leads on to wherever that atom went.
+        survivor = None if profile in alive else after[profile]
+        for other in sorted(moved[profile], key=lambda other: (other == survivor, other)):
+            atoms = sorted(moved[profile][other])
+            if other == survivor:
+                yield Change(other, _merged(other, profile, atoms), cause(other))
+            else:
+                yield Change(profile, _split(profile, other, atoms), cause(other))
+
+
+def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable[Change]:
+    """Tells what people did."""
+    for fact in facts:
+        profile = profile_of[fact.atom]
+        event = ProfileActivityRecorded(
+            profile=name_of(profile),
+            atom=fact.atom,
+            activity_id=str(fact.activity_id),
+            activity=fact.activity.name,
+            occur_time=timestamp_of(fact.occur_time),
+        )
+        yield Change(profile, event, fact.event, fact.occur_time)
+
+
+def trait_changes(
+    profile: str, before: Mapping[str, Said], after: Mapping[str, Said], cause: Recorded
+) -> Iterable[Change]:
+    """Tells which traits of a profile have other values than before."""
+    event, size = ProfileTraitsChanged(profile=name_of(profile)), 0
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        value = None if new is None else new.value
+        if value == (None if old is None else old.value):
+            continue
+        change = TraitChange(trait=name, value=value or "")
+        if new is not None:
+            change.occur_time.CopyFrom(timestamp_of(new.occur_time))
+        if event.changes and size + change.ByteSize() > CHANGE_BYTES_MAX:
+            yield Change(profile, event, cause)
+            event, size = ProfileTraitsChanged(profile=name_of(profile)), 0
+        event.changes.append(change)
+        size += change.ByteSize()
+    if event.changes:
+        yield Change(profile, event, cause)
+
+
+def _merged(survivor: str, absorbed: str, atoms: list[str]) -> ProfilesMerged:
+    return ProfilesMerged(survivor=name_of(survivor), absorbed=name_of(absorbed), atoms=atoms)
+
+
+def _split(profile: str, split_off: str, atoms: list[str]) -> ProfileSplit:
+    return ProfileSplit(profile=name_of(profile), split_off=name_of(split_off), atoms=atoms)

@@ -1,0 +1,307 @@
+"""What the facts of contacts, deals and customer events say about people. Pure.
+
+A fact's key is when the platform received it and its event id: total, and kept through replay.
+It alone breaks ties, so no order of arrival can. Each fact belongs to one node for ever, the
+strongest of its identifiers: the part of a profile that a node so gathers is an atom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+
+from rapport.contacts.v1.events_pb2 import (
+    ContactArchived,
+    ContactCreated,
+    ContactEmailChanged,
+    ContactRenamed,
+)
+from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, DealWon
+from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
+from rapport.events.v1.events_pb2 import CustomerEventRecorded
+from rapport.identity.v1.service_pb2 import TimelineKind
+from services.identity.identifiers import (
+    ANONYMOUS_ID,
+    CONTACT_ID,
+    EMAIL,
+    PHONE,
+    USER_ID,
+    Identifier,
+    identifier,
+)
+from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
+from services.kernel.recorded import Recorded, utc
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_READABLE = {
+    CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY: "Person Identified",
+    CustomerEventType.CUSTOMER_EVENT_TYPE_PAGE: "Page Viewed",
+    CustomerEventType.CUSTOMER_EVENT_TYPE_SCREEN: "Screen Viewed",
+    CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP: "Group Joined",
+    CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS: "Ids Aliased",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the timeline shows of a fact."""
+
+    kind: TimelineKind.ValueType
+    name: str
+    resource: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What one event says: who was seen together, what they did, what is known of them.
+
+    `identifiers` are live, the strongest first. `links` are declared to be one person. `asserted`
+    says, per slot of the record that is the strongest identifier, what is there now.
+    """
+
+    event: Recorded
+    key: bytes
+    occur_time: datetime
+    identifiers: tuple[Identifier, ...]
+    activity: Activity
+    traits: Traits
+    links: frozenset[tuple[str, str]] = frozenset()
+    asserted: Mapping[str, Identifier | None] | None = None
+
+    @property
+    def workspace(self) -> str:
+        """The workspace it belongs to."""
+        return self.event.workspace
+
+    @property
+    def activity_id(self) -> UUID:
+        """The id of the event, by which its activity is known."""
+        return self.event.event_id
+
+    @property
+    def atom(self) -> str:
+        """The node it belongs to."""
+        return self.identifiers[0].node
+
+
+Deal = tuple[str, str]  # workspace, deal id
+
+
+def key_of(receive_time: datetime, event_id: UUID) -> bytes:
+    """Returns a fact's key: 8 bytes of microseconds, 16 of event id, sorted as both together."""
+    return ((receive_time - EPOCH) // _MICROSECOND).to_bytes(8, "big") + event_id.bytes
+
+
+def received_at(key: bytes) -> datetime:
+    """Returns when the fact with this key was received."""
+    return EPOCH + int.from_bytes(key[:8], "big") * _MICROSECOND
+
+
+def id_of(stream: str) -> str:
+    """`deal-42` → `42`."""
+    return stream.partition("-")[2]
+
+
+def opened_with(event: Recorded) -> tuple[Deal, str] | None:
+    """Returns the deal that an event opens and its contact's id, if it has one."""
+    if not isinstance(event.event, DealOpened) or not event.event.contact:
+        return None
+    return (event.workspace, id_of(event.stream)), _contact_id(event.event.contact)
+
+
+def deal_without_contact(event: Recorded) -> Deal | None:
+    """Returns the deal of an event that does not say which contact the deal is made with."""
+    if isinstance(event.event, DealStageChanged):
+        return event.workspace, id_of(event.stream)
+    return None
+
+
+def read_fact(event: Recorded, deal_contacts: Mapping[Deal, str]) -> Fact | None:
+    """Reads what an event says about a person, or None when it is about nobody.
+
+    `deal_contacts` tells the contact ids of the deals that `deal_without_contact` asks for.
+    """
+    reader = _READERS.get(type(event.event))
+    return None if reader is None else reader(event, deal_contacts)
+
+
+def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
+    recorded: Any = event.event
+    sent: CustomerEvent = recorded.customer_event
+    received = utc(sent.receive_time) if sent.HasField("receive_time") else event.record_time
+    properties = read_object(sent.properties) if _mentions(sent.properties, EMAIL) else {}
+    context = read_object(sent.context) if _mentions(sent.context, "traits") else {}
+    of_context = read_object(context.get("traits", b"{}"))
+    said = {}
+    if sent.type == CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY:
+        said = {**of_context, **read_object(sent.traits)}
+    raw = [
+        (USER_ID, sent.user_id),
+        (ANONYMOUS_ID, sent.anonymous_id),
+        *((EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties)),
+        *((PHONE, text_of(known.get(PHONE))) for known in (said, of_context)),
+    ]
+    links: frozenset[tuple[str, str]] = frozenset()
+    if sent.type == CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS:
+        # Nothing tells whether the old id was a known person's or a browser's, so it is both.
+        raw += [(USER_ID, sent.previous_id), (ANONYMOUS_ID, sent.previous_id)]
+        links = _aliased(event.workspace, sent)
+    identifiers = _live(event.workspace, raw)
+    if not identifiers:
+        return None
+    return Fact(
+        event=event,
+        key=key_of(received, event.event_id),
+        occur_time=utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time,
+        identifiers=identifiers,
+        activity=_customer_activity(sent),
+        traits=traits_of(said),
+        links=links,
+    )
+
+
+def _customer_activity(sent: CustomerEvent) -> Activity:
+    is_about_traits = sent.type in {
+        CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY,
+        CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP,
+    }
+    details = sent.traits if is_about_traits else sent.properties
+    return Activity(
+        kind=TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT,
+        name=_READABLE.get(sent.type) or sent.name,
+        resource=f"customerEvents/{sent.message_id}",
+        details=details or "{}",
+    )
+
+
+def _aliased(workspace: str, sent: CustomerEvent) -> frozenset[tuple[str, str]]:
+    """Returns the pair of user ids that an alias declares one person, the weaker first."""
+    now = identifier(workspace, USER_ID, sent.user_id)
+    before = identifier(workspace, USER_ID, sent.previous_id)
+    if now is None or before is None or now == before:
+        return frozenset()
+    strong, weak = sorted((now.node, before.node))
+    return frozenset({(weak, strong)})
+
+
+def _contact(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
+    contact_id = id_of(event.stream)
+    change: Any = event.event
+    said: dict[str, str | None] = {}
+    slots: dict[str, str] = {}
+    match change:
+        case ContactCreated():
+            given = {
+                "given_name": change.given_name,
+                "family_name": change.family_name,
+                EMAIL: change.email,
+                PHONE: change.phone,
+            }
+            said = {**change.custom_fields, **{name: text for name, text in given.items() if text}}
+            slots = {EMAIL: change.email, PHONE: change.phone}
+        case ContactRenamed():
+            said = {
+                "given_name": change.given_name or None,
+                "family_name": change.family_name or None,
+            }
+        case ContactEmailChanged():
+            said = {EMAIL: change.email or None}
+            slots = {EMAIL: change.email}
+        case ContactArchived():
+            slots = {EMAIL: "", PHONE: ""}
+    return _crm_fact(
+        event,
+        contact_id,
+        TimelineKind.TIMELINE_KIND_CONTACT,
+        resource=f"contacts/{contact_id}",
+        traits=traits_of_texts(said),
+        asserted={slot: identifier(event.workspace, slot, raw) for slot, raw in slots.items()},
+    )
+
+
+def _deal(event: Recorded, deal_contacts: Mapping[Deal, str]) -> Fact | None:
+    deal = deal_without_contact(event)
+    named: Any = event.event
+    contact_id = _contact_id(named.contact) if deal is None else deal_contacts.get(deal, "")
+    if not contact_id:
+        return None
+    return _crm_fact(
+        event,
+        contact_id,
+        TimelineKind.TIMELINE_KIND_DEAL,
+        resource=f"deals/{id_of(event.stream)}",
+    )
+
+
+def _crm_fact(
+    event: Recorded,
+    contact_id: str,
+    kind: TimelineKind.ValueType,
+    *,
+    resource: str,
+    traits: Traits = (),
+    asserted: Mapping[str, Identifier | None] | None = None,
+) -> Fact | None:
+    found = identifier(event.workspace, CONTACT_ID, contact_id)
+    if found is None:
+        return None
+    details = MessageToJson(event.event, indent=None)
+    return Fact(
+        event=event,
+        key=key_of(event.record_time, event.event_id),
+        occur_time=event.occur_time,
+        identifiers=(found,),
+        activity=Activity(kind, _ACTIVITIES[type(event.event)], resource, details),
+        traits=traits,
+        asserted=asserted,
+    )
+
+
+def _live(workspace: str, raw: list[tuple[str, str]]) -> tuple[Identifier, ...]:
+    """Returns the live identifiers among raw values, each once, the strongest first."""
+    found = {identifier(workspace, name, value) for name, value in raw if value}
+    live = [known for known in found if known is not None]
+    return tuple(sorted(live, key=lambda known: known.strength))
+
+
+def _mentions(text: str, name: str) -> bool:
+    """Tells whether it is worth parsing: an object without the word has no such field."""
+    return name in text or "\\u" in text
+
+
+def _contact_id(name: str) -> str:
+    """`contacts/42` → `42`."""
+    return name.partition("/")[2]
+
+
+_ACTIVITIES: dict[type[Message], str] = {
+    ContactCreated: "Contact Created",
+    ContactRenamed: "Contact Renamed",
+    ContactEmailChanged: "Contact Email Changed",
+    ContactArchived: "Contact Archived",
+    DealOpened: "Deal Opened",
+    DealStageChanged: "Deal Stage Changed",
+    DealWon: "Deal Won",
+    DealLost: "Deal Lost",
+}
+
+_READERS: dict[type[Message], Callable[[Recorded, Mapping[Deal, str]], Fact | None]] = {
+    CustomerEventRecorded: _customer_event,
+    ContactCreated: _contact,
+    ContactRenamed: _contact,
+    ContactEmailChanged: _contact,
+    ContactArchived: _contact,
+    DealOpened: _deal,
+    DealStageChanged: _deal,
+    DealWon: _deal,
+    DealLost: _deal,
+}

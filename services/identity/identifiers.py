@@ -1,0 +1,131 @@
+"""Identifiers: typed values that point to a person, and the nodes they are in the graph.
+
+Two spellings of one value are one identifier, and a value that everybody has ("null", "guest",
+zeros) is none. A node is named by a hash of workspace, type and normalised value: the same in
+every rebuild, different in every workspace, and no text that a log or a feed must not carry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+NODE_BYTES = 16
+PHONE_DIGITS_MIN = 5
+WORKSPACE_KEYS_MAX = 10_000
+
+CONTACT_ID = "contact_id"
+USER_ID = "user_id"
+EMAIL = "email"
+PHONE = "phone"
+ANONYMOUS_ID = "anonymous_id"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifierType:
+    """What a type of identifier is worth: rank 0 is the strongest.
+
+    `limit` is how many values of it one person may have; None is any number.
+    """
+
+    rank: int
+    limit: int | None
+
+
+TYPES = {
+    CONTACT_ID: IdentifierType(rank=0, limit=1),
+    USER_ID: IdentifierType(rank=1, limit=1),
+    EMAIL: IdentifierType(rank=3, limit=5),
+    PHONE: IdentifierType(rank=4, limit=3),
+    ANONYMOUS_ID: IdentifierType(rank=5, limit=None),
+}
+
+# What sources send when they have nothing to send, and what people type into a form to get past it.
+BLOCKED_VALUES = frozenset(
+    {
+        "null",
+        "none",
+        "undefined",
+        "nan",
+        "anonymous",
+        "-1",
+        "n/a",
+        "test@test.com",
+        "[object object]",
+        "guest",
+    }
+)
+_ONLY_ZEROS = re.compile(r"[+\-0]+")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_NO_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A live identifier: its type, its normalised value, and the node it is."""
+
+    type: str
+    value: str
+    node: str
+
+    @property
+    def strength(self) -> tuple[int, str]:
+        """Sorts the strongest identifier first."""
+        return TYPES[self.type].rank, self.node
+
+
+def identifier(workspace: str, type_name: str, raw: str) -> Identifier | None:
+    """Returns the identifier a raw value stands for, or None when it points to nobody."""
+    value = _NORMALISED[type_name](raw.replace("\0", "").strip())
+    if value is None:
+        return None
+    # What the CRM itself numbers is never junk, whatever it looks like.
+    if type_name != CONTACT_ID and is_blocked(value):
+        return None
+    return Identifier(type_name, value, node_of(workspace, type_name, value))
+
+
+def is_blocked(value: str) -> bool:
+    """Tells whether a value is one that everybody has."""
+    return value.casefold() in BLOCKED_VALUES or _ONLY_ZEROS.fullmatch(value) is not None
+
+
+def node_of(workspace: str, type_name: str, value: str) -> str:
+    """Names the node of an identifier in a workspace: 32 hexadecimal digits."""
+    digest = hashlib.blake2b(
+        f"{type_name}|{value}".encode(), digest_size=NODE_BYTES, key=_workspace_key(workspace)
+    )
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=WORKSPACE_KEYS_MAX)
+def _workspace_key(workspace: str) -> bytes:
+    return hashlib.blake2b(workspace.encode(), person=b"rapport/identity").digest()
+
+
+def _as_given(value: str) -> str | None:
+    return value or None
+
+
+def _email(value: str) -> str | None:
+    lowered = value.lower()
+    return lowered if _EMAIL.fullmatch(lowered) else None
+
+
+def _phone(value: str) -> str | None:
+    digits = _NO_DIGIT.sub("", value)
+    if len(digits) < PHONE_DIGITS_MIN:
+        return None
+    return f"+{digits}" if value.startswith("+") else digits
+
+
+_NORMALISED: dict[str, Callable[[str], str | None]] = {
+    CONTACT_ID: _as_given,
+    USER_ID: _as_given,
+    EMAIL: _email,
+    PHONE: _phone,
+    ANONYMOUS_ID: _as_given,
+}

@@ -1,0 +1,34 @@
+"""Whenever profiles change, their streams say so: on identity's own log, and so on its feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.identity.changes import Change
+from services.kernel.log import Append, NewEvent, Origin
+from services.kernel.recorded import Recorded
+from services.kernel.sql import Tx
+
+ACTOR = "services/identity"
+
+
+class TellProfileChanges:
+    """Appends each change to its profile's stream; the fact that led to it is its cause."""
+
+    async def react(
+        self, _tx: Tx, _events: Sequence[Recorded], applied: Sequence[Change]
+    ) -> Sequence[Append]:
+        return [append_of(change) for change in applied]
+
+
+def append_of(change: Change) -> Append:
+    """Returns what a change adds to the log."""
+    cause = change.cause
+    origin = Origin(
+        workspace=cause.workspace,
+        actor=ACTOR,
+        correlation_id=cause.correlation_id,
+        causation_id=str(cause.event_id),
+    )
+    event = NewEvent(change.event, change.occur_time)
+    return Append(origin, stream=f"profile-{change.profile}", events=[event])

@@ -1,0 +1,80 @@
+"""What systems of record say the identifiers of their records are now.
+
+The last word per record and slot wins, in the order of the facts' keys. A word that is replaced
+takes its edge back, so an e-mail address that moves on to another contact takes nobody along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.identity.facts import Fact
+from services.identity.graph import Edge, Pair
+from services.identity.identifiers import Identifier
+from services.kernel.sql import Tx, columns
+
+TABLES = """
+create table {schema}.assertions (
+    workspace text not null,
+    record text collate "C" not null,
+    slot text collate "C" not null,
+    target text collate "C",
+    key bytea not null,
+    primary key (workspace, record, slot)
+);
+"""
+
+_FIND = """
+select workspace, record, slot, target, key
+from {schema}.assertions
+join unnest($1::text[], $2::text[], $3::text[]) asked (workspace, record, slot)
+    using (workspace, record, slot)
+"""
+
+_SAVE = """
+insert into {schema}.assertions (workspace, record, slot, target, key)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+on conflict (workspace, record, slot) do update set target = excluded.target, key = excluded.key
+"""
+
+Slot = tuple[str, str, str]  # workspace, record, slot
+
+
+@dataclass(slots=True)
+class Swing:
+    """What new words change: edges taken back, with their workspace, and edges that hold now."""
+
+    taken_back: dict[Pair, str] = field(default_factory=dict)
+    held: dict[Pair, Edge] = field(default_factory=dict)
+    targets: list[tuple[str, Identifier]] = field(default_factory=list)
+
+
+async def assert_slots(tx: Tx, schema: str, facts: Sequence[Fact]) -> Swing:
+    """Lets the facts' words win or lose against those known, and returns what that changes."""
+    last: dict[Slot, tuple[bytes, Identifier | None]] = {}
+    for fact in facts:
+        for slot, target in (fact.asserted or {}).items():
+            place = fact.workspace, fact.atom, slot
+            if place not in last or last[place][0] < fact.key:
+                last[place] = fact.key, target
+    if not last:
+        return Swing()
+    found = await tx.fetch(_FIND.format(schema=schema), *columns(sorted(last)))
+    known = {(row[0], row[1], row[2]): (row[3], row[4]) for row in found}
+    swing, rows = Swing(), []
+    for place, (key, target) in sorted(last.items()):
+        workspace, record, _ = place
+        old_target, old_key = known.get(place, (None, b""))
+        if key < old_key:
+            continue
+        rows.append((*place, target.node if target else None, key))
+        if old_target is not None:
+            swing.taken_back[old_target, record] = workspace
+        if target is not None:
+            swing.taken_back.pop((target.node, record), None)
+            swing.held[target.node, record] = Edge(target.node, record, key)
+            swing.targets.append((workspace, target))
+    if rows:
+        await tx.execute(_SAVE.format(schema=schema), *columns(rows))
+    return swing

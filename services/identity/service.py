@@ -1,0 +1,50 @@
+"""What identity answers: profiles by whatever leads to them, and their timelines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rapport.identity.v1.service_pb2 import (
+    GetProfileRequest,
+    GetProfileResponse,
+    ListProfilesRequest,
+    ListProfilesResponse,
+    ListTimelineRequest,
+    ListTimelineResponse,
+)
+from rapport.identity.v1.service_pb2_grpc import IdentityServiceServicer
+from services.identity.projections import (
+    ProfilesView,
+    find_profile_id,
+    get_profile,
+    list_profiles,
+    list_timeline,
+)
+from services.kernel.caller import current_caller
+from services.kernel.runtime import Kernel
+
+
+class IdentityService(IdentityServiceServicer):
+    """Profiles of the caller's workspace."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def GetProfile(self, request: GetProfileRequest, _: Any) -> GetProfileResponse:
+        workspace = await self._fresh_workspace(request.read_token)
+        profile = await get_profile(self._kernel.pool, workspace, request.name)
+        return GetProfileResponse(profile=profile)
+
+    async def ListProfiles(self, request: ListProfilesRequest, _: Any) -> ListProfilesResponse:
+        workspace = await self._fresh_workspace(request.read_token)
+        return await list_profiles(self._kernel.pool, workspace, request)
+
+    async def ListTimeline(self, request: ListTimelineRequest, _: Any) -> ListTimelineResponse:
+        workspace = await self._fresh_workspace(request.read_token)
+        profile = await find_profile_id(self._kernel.pool, workspace, request.name)
+        return await list_timeline(self._kernel.pool, workspace, profile, request)
+
+    async def _fresh_workspace(self, read_token: str) -> str:
+        """Waits for the view, then names the workspace that a call is confined to."""
+        await self._kernel.freshness.wait(ProfilesView.name, read_token)
+        return current_caller().workspace

@@ -1,0 +1,154 @@
+"""What profiles must be, said a second time: slowly, from all the facts at once.
+
+It shares with the service how a single event is read, and nothing of how facts come together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from services.identity import graph
+from services.identity.facts import opened_with, read_fact, received_at
+from services.identity.identifiers import TYPES
+
+
+@dataclass
+class Expected:
+    """The profiles of one or more workspaces."""
+
+    profile_of: dict = field(default_factory=dict)  # node -> profile or None
+    atoms: dict = field(default_factory=dict)  # node -> (first key, count, last time)
+    traits: dict = field(default_factory=dict)  # profile -> {name: value}
+    times: dict = field(default_factory=dict)  # profile -> (create, last activity)
+    rejected: set = field(default_factory=set)
+    values: dict = field(default_factory=dict)  # node -> (type, value)
+
+
+def facts_of(events):
+    """The facts of events, each once."""
+    deals = dict(found for event in events if (found := opened_with(event)))
+    read = {event.event_id: read_fact(event, deals) for event in events}
+    return [fact for fact in read.values() if fact is not None]
+
+
+def expected(events):
+    """The profiles that follow from a set of events."""
+    result = Expected()
+    by_workspace = defaultdict(list)
+    for fact in facts_of(events):
+        by_workspace[fact.workspace].append(fact)
+    for facts in by_workspace.values():
+        _resolve_workspace(facts, result)
+    return result
+
+
+def _resolve_workspace(facts, result):
+    keys, links, values = _edges(facts, result)
+    result.values |= values
+    clusters, rejected = reference_resolve(
+        {node: kind for node, (kind, _) in values.items()}, keys, links
+    )
+    result.rejected |= rejected
+    atoms = defaultdict(list)
+    for fact in facts:
+        atoms[fact.identifiers[0].node].append(fact)
+    for cluster in clusters:
+        own = [fact for node in cluster for fact in atoms.get(node, ())]
+        birth = min(own, key=lambda fact: fact.key).identifiers[0].node if own else None
+        for node in cluster:
+            result.profile_of[node] = birth
+        if birth is not None:
+            result.times[birth] = (
+                received_at(min(fact.key for fact in own)),
+                max(fact.occur_time for fact in own),
+            )
+            result.traits[birth] = _last_words(own)
+    for node, own in atoms.items():
+        result.atoms[node] = (
+            min(fact.key for fact in own),
+            len(own),
+            max(fact.occur_time for fact in own),
+        )
+
+
+def _edges(facts, result):
+    """Every pair with its smallest key, the pairs that are links, and the live nodes."""
+    keys, links, values = {}, set(), {}
+    last = {}
+    for fact in facts:
+        strong = min(fact.identifiers, key=lambda known: (TYPES[known.type].rank, known.node))
+        for known in fact.identifiers:
+            values[known.node] = (known.type, known.value)
+            if known != strong:
+                pair = known.node, strong.node
+                keys[pair] = min(keys.get(pair, fact.key), fact.key)
+        links |= fact.links
+        for slot, target in (fact.asserted or {}).items():
+            place = strong.node, slot
+            if place not in last or last[place][0] < fact.key:
+                last[place] = fact.key, target
+    for (record, _), (key, target) in last.items():
+        if target is not None:
+            values[target.node] = (target.type, target.value)
+            keys[target.node, record] = key
+    return keys, links, values
+
+
+def reference_resolve(types, keys, links):
+    """Clusters and rejected pairs, by asking of every union whether it is valid as a whole."""
+    cluster_of = {node: frozenset([node]) for node in types}
+    joined_links, rejected = [], set()
+
+    def place(pair):
+        weak, strong = pair
+        if pair in links:
+            return (0, keys[pair], pair)
+        return (1, TYPES[types[weak]].rank, TYPES[types[strong]].rank, keys[pair], pair)
+
+    for pair in sorted(keys, key=place):
+        one, other = (cluster_of[node] for node in pair)
+        union = one | other
+        if pair in links and len(union) <= graph.CLUSTER_NODES_MAX:
+            joined_links.append(pair)
+        elif one != other and not _is_valid(union, types, joined_links, is_link=pair in links):
+            rejected.add(pair)
+            continue
+        for node in union:
+            cluster_of[node] = union
+    clusters = set(cluster_of.values())
+    assert all(not (one & other) for one, other in combinations(clusters, 2))
+    return clusters, rejected
+
+
+def _is_valid(nodes, types, links, *, is_link):
+    if len(nodes) > graph.CLUSTER_NODES_MAX:
+        return False
+    units = _units(nodes, links)
+    for name, known in TYPES.items():
+        of_type = [unit for unit in units if any(types[node] == name for node in unit)]
+        if known.limit is not None and len(of_type) > known.limit:
+            return is_link
+    return True
+
+
+def _units(nodes, links):
+    """The nodes in groups that links hold together."""
+    groups = [{node} for node in nodes]
+    for pair in links:
+        touching = [group for group in groups if not group.isdisjoint(pair)]
+        if len(touching) > 1:
+            groups = [g for g in groups if g not in touching] + [set().union(*touching)]
+    return groups
+
+
+def _last_words(facts):
+    """The traits of facts taken together."""
+    words = {}
+    for fact in facts:
+        for name, value in fact.traits:
+            order = fact.occur_time, fact.key
+            if name not in words or words[name][0] < order:
+                words[name] = order, value
+    return {name: value for name, (_, value) in words.items() if value is not None}

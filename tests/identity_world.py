@@ -1,0 +1,256 @@
+"""Facts about people for the tests of identity: one by one, and dense random histories of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import uuid
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from rapport.contacts.v1.events_pb2 import (
+    ContactArchived,
+    ContactCreated,
+    ContactEmailChanged,
+    ContactRenamed,
+)
+from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, DealWon
+from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
+from rapport.events.v1.events_pb2 import CustomerEventRecorded
+from services.identity.projections import ProfilesView
+from services.kernel.recorded import Recorded
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(minute):
+    """A moment."""
+    return START + timedelta(minutes=minute)
+
+
+class Facts:
+    """Makes recorded events; each is a minute later than the one before unless told otherwise."""
+
+    def __init__(self, workspace="acme", seed=0):
+        self.workspace = workspace
+        self._random = random.Random(seed)
+        self._minutes = itertools.count()
+        self._positions = itertools.count(1)
+
+    def event(self, stream, message, *, received=None, occurred=None):
+        """One event of a stream."""
+        received = next(self._minutes) if received is None else received
+        event_id = uuid.UUID(int=self._random.getrandbits(128))
+        return Recorded(
+            partition=0,
+            position=next(self._positions),
+            workspace=self.workspace,
+            stream=stream,
+            version=1,
+            event_id=event_id,
+            type=message.DESCRIPTOR.full_name,
+            event=message,
+            actor="tests",
+            correlation_id=f"correlation-{event_id}",
+            causation_id="",
+            occur_time=at(received if occurred is None else occurred),
+            record_time=at(received),
+        )
+
+    def sent(self, kind, *, received=None, occurred=None, **fields):
+        """A customer event of a kind, e.g. `track`."""
+        received = next(self._minutes) if received is None else received
+        for name in ("properties", "traits", "context"):
+            if isinstance(fields.get(name), dict):
+                fields[name] = json.dumps(fields[name])
+        sent = CustomerEvent(
+            message_id=f"m{self._random.getrandbits(64)}",
+            type=CustomerEventType.Value(f"CUSTOMER_EVENT_TYPE_{kind.upper()}"),
+            **fields,
+        )
+        sent.receive_time.FromDatetime(at(received))
+        sent.occur_time.FromDatetime(at(received if occurred is None else occurred))
+        message = CustomerEventRecorded(customer_event=sent)
+        return self.event(
+            f"message-{sent.message_id}", message, received=received, occurred=occurred
+        )
+
+    def track(self, name="Product Viewed", **fields):
+        return self.sent("track", name=name, **fields)
+
+    def identify(self, **fields):
+        return self.sent("identify", **fields)
+
+    def alias(self, **fields):
+        return self.sent("alias", **fields)
+
+    def contact_created(self, contact, *, received=None, occurred=None, **fields):
+        return self._contact(contact, ContactCreated(**fields), received, occurred)
+
+    def contact_renamed(self, contact, *, received=None, occurred=None, **fields):
+        return self._contact(contact, ContactRenamed(**fields), received, occurred)
+
+    def contact_email_changed(self, contact, email, *, received=None, occurred=None):
+        return self._contact(contact, ContactEmailChanged(email=email), received, occurred)
+
+    def contact_archived(self, contact, *, received=None, occurred=None):
+        return self._contact(contact, ContactArchived(), received, occurred)
+
+    def deal_opened(self, deal, contact, *, received=None):
+        named = f"contacts/{contact}" if contact else ""
+        return self.event(f"deal-{deal}", DealOpened(contact=named), received=received)
+
+    def deal_moved(self, deal, *, received=None):
+        return self.event(f"deal-{deal}", DealStageChanged(stage="s"), received=received)
+
+    def deal_won(self, deal, contact, *, received=None):
+        named = f"contacts/{contact}" if contact else ""
+        return self.event(f"deal-{deal}", DealWon(contact=named), received=received)
+
+    def deal_lost(self, deal, contact, *, received=None):
+        named = f"contacts/{contact}" if contact else ""
+        return self.event(f"deal-{deal}", DealLost(contact=named), received=received)
+
+    def _contact(self, contact, message, received, occurred):
+        return self.event(f"contact-{contact}", message, received=received, occurred=occurred)
+
+
+class DenseHistory:
+    """Few people and few identifiers, so that everything meets everything."""
+
+    def __init__(self, rng, workspace):
+        self._rng = rng
+        self._facts = Facts(workspace, seed=rng.random())
+        self._users = ["", *(f"u{n}" for n in range(rng.randint(1, 4)))]
+        self._anonymous = ["", "null", *(f"a{n}" for n in range(rng.randint(1, 6)))]
+        self._emails = ["", "guest", *(f"E{n}@x.com " for n in range(rng.randint(1, 8)))]
+        self._phones = ["", "000000", *(f"+49 30 {n}{n}{n}{n}" for n in range(rng.randint(1, 5)))]
+        self._contacts = [f"c{n}" for n in range(rng.randint(1, 3))]
+        self._minutes = range(rng.randint(3, 60))
+        self._deals = {f"d{n}": rng.choice(["", *self._contacts]) for n in range(3)}
+        self._opened = set()
+
+    def some(self, size):
+        """A number of facts."""
+        kinds = [self._track, self._identify, self._alias, self._contact, self._deal]
+        return [kind() for kind in self._rng.choices(kinds, [6, 5, 1, 4, 2], k=size)]
+
+    def _times(self):
+        return {
+            "received": self._rng.choice(self._minutes),
+            "occurred": self._rng.choice(self._minutes),
+        }
+
+    def _traits(self):
+        choice, values = self._rng.choice, {"email": self._emails, "phone": self._phones}
+        names = self._rng.sample(["plan", "city", "email", "phone", "age"], self._rng.randint(0, 4))
+        others = [None, "gold", 7, {"deep": [1, 2]}, True]
+        return {name: choice(values.get(name, others)) for name in names}
+
+    def _ids(self):
+        choice = self._rng.choice
+        return {"user_id": choice(self._users), "anonymous_id": choice(self._anonymous)}
+
+    def _track(self):
+        choice = self._rng.choice
+        return self._facts.track(
+            choice(["Viewed", "Ordered"]),
+            properties=choice([{}, {}, {"email": choice(self._emails)}]),
+            context=choice([{}, {}, {"traits": self._traits()}]),
+            **self._ids(),
+            **self._times(),
+        )
+
+    def _identify(self):
+        return self._facts.identify(traits=self._traits(), **self._ids(), **self._times())
+
+    def _alias(self):
+        choice = self._rng.choice
+        return self._facts.alias(
+            user_id=choice(self._users),
+            previous_id=choice(self._users + self._anonymous),
+            **self._times(),
+        )
+
+    def _contact(self):
+        choice, who, times = self._rng.choice, self._rng.choice(self._contacts), self._times()
+        match choice(["created", "email changed", "email changed", "renamed", "archived"]):
+            case "created":
+                slots = {"email": choice(self._emails), "phone": choice(self._phones)}
+                return self._facts.contact_created(who, **slots, **times)
+            case "email changed":
+                return self._facts.contact_email_changed(who, choice(self._emails), **times)
+            case "renamed":
+                return self._facts.contact_renamed(who, given_name=choice(["Ada", ""]), **times)
+        return self._facts.contact_archived(who, **times)
+
+    def _deal(self):
+        deal, received = self._rng.choice(sorted(self._deals)), self._rng.choice(self._minutes)
+        contact = self._deals[deal]
+        if deal not in self._opened:
+            self._opened.add(deal)
+            return self._facts.deal_opened(deal, contact, received=received)
+        match self._rng.choice(["moved", "won", "lost"]):
+            case "moved":
+                return self._facts.deal_moved(deal, received=received)
+            case "won":
+                return self._facts.deal_won(deal, contact, received=received)
+        return self._facts.deal_lost(deal, contact, received=received)
+
+
+def another_order(rng, history, *, repeated=0.2):
+    """The same facts in another order, some more than once; one deal's facts keep their order."""
+    repeats = [event for event in history if rng.random() < repeated]
+    shuffled = [*history, *repeats]
+    rng.shuffle(shuffled)
+    deals = {}
+    for event in history:
+        if event.stream.startswith("deal-"):
+            deals.setdefault((event.workspace, event.stream), []).append(event)
+    queues = {stream: iter(events) for stream, events in deals.items()}
+    told = set()
+    result = []
+    for event in shuffled:
+        key = event.workspace, event.stream
+        if key not in queues:
+            result.append(event)
+        elif event.event_id not in told:
+            following = next(queues[key])
+            # A place that a repeat took before its turn still lets the next one through.
+            told.add(event.event_id)
+            result.append(following)
+    return result
+
+
+def batches(rng, events, largest):
+    """The events in batches of random sizes."""
+    rest = list(events)
+    while rest:
+        size = rng.randint(1, largest)
+        yield rest[:size]
+        rest = rest[size:]
+
+
+@asynccontextmanager
+async def connected(database):
+    """A connection to a database."""
+    connection = await asyncpg.connect(database)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def create(connection, schema):
+    """Makes the view's tables in a schema."""
+    await connection.execute(f"create schema {schema}")
+    await connection.execute(ProfilesView().tables(schema))
+
+
+async def apply(connection, events, schema="profiles"):
+    """Applies one batch in one transaction; returns the changes."""
+    async with connection.transaction():
+        return await ProfilesView().apply(connection, schema, events)

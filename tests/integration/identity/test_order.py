@@ -1,0 +1,203 @@
+"""Profiles follow from the set of facts: no order, batching or repetition of them can be seen."""
+
+import json
+import random
+from collections import defaultdict
+
+import pytest
+
+from rapport.identity.v1 import events_pb2
+from services.identity import graph
+from services.kernel.view import digest
+from tests.identity_reference import expected
+from tests.identity_world import (
+    DenseHistory,
+    Facts,
+    another_order,
+    apply,
+    batches,
+    connected,
+    create,
+)
+
+SEEDS = range(3)
+WORKSPACES = 40
+FACTS = 40
+
+
+class Reader:
+    """Folds what identity tells into the partition of atoms and the traits, as others do."""
+
+    def __init__(self):
+        self.profiles = set()
+        self.profile_of = {}
+        self.activities = defaultdict(set)
+        self.traits = defaultdict(dict)
+
+    def read(self, changes):
+        for change in changes:
+            event = change.event
+            match event:
+                case events_pb2.ProfileCreated():
+                    assert event.profile not in self.profiles
+                    self.profiles.add(event.profile)
+                case events_pb2.ProfilesMerged():
+                    self._move(event.absorbed, event.survivor, event.atoms)
+                    left = [a for a, p in self.profile_of.items() if p == event.absorbed]
+                    assert left == []
+                    self.profiles.remove(event.absorbed)
+                    self.traits.pop(event.absorbed, None)
+                case events_pb2.ProfileSplit():
+                    self._move(event.profile, event.split_off, event.atoms)
+                case events_pb2.ProfileActivityRecorded():
+                    assert event.profile in self.profiles
+                    old = self.profile_of.setdefault(event.atom, event.profile)
+                    assert old == event.profile
+                    assert event.activity_id not in self.activities[event.atom]
+                    self.activities[event.atom].add(event.activity_id)
+                case events_pb2.ProfileTraitsChanged():
+                    assert event.profile in self.profiles
+                    for said in event.changes:
+                        if said.value:
+                            self.traits[event.profile][said.trait] = said.value
+                        else:
+                            del self.traits[event.profile][said.trait]
+
+    def _move(self, old, new, atoms):
+        assert atoms
+        assert {old, new} <= self.profiles
+        for atom in atoms:
+            assert self.profile_of[atom] == old
+            self.profile_of[atom] = new
+
+
+def crowd(seed):
+    """Many dense histories, each in a workspace of its own."""
+    rng = random.Random(seed)
+    found = [DenseHistory(rng, f"w{n}").some(rng.randint(1, FACTS)) for n in range(WORKSPACES)]
+    return rng, [event for history in found for event in history]
+
+
+async def assert_tables(connection, schema, wanted):
+    """The tables hold exactly what is wanted."""
+    nodes = await connection.fetch(f"select node, type, value, profile from {schema}.nodes")
+    assert {n["node"]: n["profile"] for n in nodes} == wanted.profile_of
+    assert {n["node"]: (n["type"], n["value"]) for n in nodes} == wanted.values
+    atoms = await connection.fetch(f"select * from {schema}.atoms")
+    assert {
+        a["node"]: (a["first_key"], a["activities"], a["last_activity_time"]) for a in atoms
+    } == wanted.atoms
+    edges = await connection.fetch(f"select weak, strong from {schema}.edges where is_rejected")
+    assert {(e["weak"], e["strong"]) for e in edges} == wanted.rejected
+    rows = await connection.fetch(f"select * from {schema}.profiles")
+    assert {r["profile"]: (r["create_time"], r["last_activity_time"]) for r in rows} == wanted.times
+    assert {r["profile"]: json.loads(r["traits"]) for r in rows} == {
+        profile: {name: json.loads(value) for name, value in traits.items()}
+        for profile, traits in wanted.traits.items()
+    }
+
+
+def assert_told(reader, wanted):
+    """Who read all that was told knows the same."""
+    assert {
+        atom: f"profiles/{wanted.profile_of[atom]}" for atom in wanted.atoms
+    } == reader.profile_of
+    assert {f"profiles/{profile}" for profile in wanted.times} == reader.profiles
+    assert {atom: count for atom, (_, count, _) in wanted.atoms.items()} == {
+        atom: len(done) for atom, done in reader.activities.items()
+    }
+    assert {f"profiles/{p}": traits for p, traits in wanted.traits.items() if traits} == {
+        profile: traits for profile, traits in reader.traits.items() if traits
+    }
+
+
+@pytest.mark.parametrize("nodes_max", [graph.CLUSTER_NODES_MAX, 6])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_any_order_of_a_dense_crowd_gives_the_same_tables(
+    database, monkeypatch, seed, nodes_max
+):
+    monkeypatch.setattr(graph, "CLUSTER_NODES_MAX", nodes_max)
+    rng, events = crowd(seed)
+    wanted = expected(events)
+    async with connected(database) as connection:
+        await create(connection, "g0")
+        await apply(connection, events, "g0")
+        await assert_tables(connection, "g0", wanted)
+        whole = await digest(connection, "g0")
+        for number, largest in enumerate((1_000, 60, 7), start=1):
+            schema, reader = f"g{number}", Reader()
+            await create(connection, schema)
+            for batch in batches(rng, another_order(rng, events), largest):
+                reader.read(await apply(connection, batch, schema))
+            await assert_tables(connection, schema, wanted)
+            assert_told(reader, wanted)
+            assert await digest(connection, schema) == whole
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_after_every_batch_the_tables_are_those_of_the_facts_so_far(database, seed):
+    rng, events = crowd(seed)
+    ordered = another_order(rng, events)
+    reader, arrived = Reader(), []
+    async with connected(database) as connection:
+        await create(connection, "profiles")
+        for batch in batches(rng, ordered, 60):
+            arrived += batch
+            reader.read(await apply(connection, batch))
+            wanted = expected(arrived)
+            await assert_tables(connection, "profiles", wanted)
+            assert_told(reader, wanted)
+
+
+async def test_a_workspace_does_not_change_another(database):
+    rng = random.Random(1)
+    ours = DenseHistory(rng, "ours").some(60)
+    # The same people, ids and times in another workspace.
+    theirs = [
+        type(event)(**{**_fields(event), "workspace": "theirs", "event_id": uuid_after(event)})
+        for event in ours
+    ]
+    async with connected(database) as connection:
+        await create(connection, "alone")
+        await apply(connection, ours, "alone")
+        await create(connection, "mixed")
+        for batch in batches(rng, [e for pair in zip(ours, theirs, strict=True) for e in pair], 9):
+            await apply(connection, batch, "mixed")
+        await connection.execute(_drop_workspace("theirs"))
+
+        assert await digest(connection, "mixed") == await digest(connection, "alone")
+
+
+def _fields(event):
+    return {name: getattr(event, name) for name in type(event).__slots__}
+
+
+def uuid_after(event):
+    """Another id."""
+    return type(event.event_id)(int=(event.event_id.int + 1) % 2**128)
+
+
+def _drop_workspace(workspace):
+    tables = (
+        "nodes",
+        "edges",
+        "assertions",
+        "atoms",
+        "traits",
+        "timeline",
+        "deal_contacts",
+        "profiles",
+    )
+    return ";".join(f"delete from mixed.{t} where workspace = '{workspace}'" for t in tables)
+
+
+async def test_a_fact_that_comes_again_tells_nothing(database):
+    facts = Facts()
+    event = facts.identify(user_id="u", traits={"plan": "gold"})
+    async with connected(database) as connection:
+        await create(connection, "profiles")
+        first = await apply(connection, [event, event])
+        again = await apply(connection, [event])
+
+    assert len(first) == 3
+    assert again == []
