@@ -77,7 +77,7 @@ def create(command: CreateContactRequest, state: State) -> Sequence[Message]:
     created = ContactCreated(
         given_name=command.given_name,
         family_name=command.family_name,
-        email=command.email.strip(),
+        email=command.email,
         phone=command.phone,
         custom_fields=command.custom_fields,
     )
@@ -93,10 +93,9 @@ def rename(command: RenameContactRequest, state: State) -> Sequence[Message]:
 
 def change_email(command: ChangeContactEmailRequest, state: State) -> Sequence[Message]:
     """Another spelling of the same address is news, the same spelling is not."""
-    email = command.email.strip()
-    if email == state.email:
+    if command.email == state.email:
         return []
-    return [ContactEmailChanged(email=email, previous_email=state.email)]
+    return [ContactEmailChanged(email=command.email, previous_email=state.email)]
 
 
 def archive(state: State) -> Sequence[Message]:

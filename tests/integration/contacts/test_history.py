@@ -44,11 +44,12 @@ async def test_a_walk_shows_each_change_once_while_more_happens(contacts, create
     for number in range(6):
         rename = RenameContactRequest(name=ada.name, given_name=f"Ada {number}")
         await contacts.RenameContact(rename)
-    seen, token = [], ""
+    seen, sizes, token = [], [], ""
     while True:
         request = ListContactHistoryRequest(name=ada.name, page_size=2, page_token=token)
         page = await contacts.ListContactHistory(request)
         seen += [change.version for change in page.changes]
+        sizes.append(len(page.changes))
         token = page.next_page_token
         if not token:
             break
@@ -56,6 +57,7 @@ async def test_a_walk_shows_each_change_once_while_more_happens(contacts, create
         await contacts.RenameContact(rename)
 
     assert [7, 6, 5, 4, 3, 2, 1] == seen
+    assert [2, 2, 2, 1] == sizes
 
 
 async def test_a_walk_stays_with_its_contact(contacts, create, ada):

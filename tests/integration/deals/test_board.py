@@ -1,5 +1,6 @@
 """The board shows every open stage with exact counts and sums, and its newest deals."""
 
+import asyncio
 import uuid
 from contextlib import suppress
 
@@ -22,6 +23,7 @@ from services.deals.decider import AMOUNT_MINOR_MAX, STAGES
 from services.deals.projections import _BOARD_DEALS, _BOARD_SUMS
 from services.kernel.errors import RapportError
 
+MOVES = 200
 MANY_DEALS = """
 insert into deals.deals
 select 'acme', 'd' || n, 1 + n % 3, 'd' || n, null, n, 'EUR',
@@ -92,6 +94,22 @@ async def test_the_newest_deals_come_first_and_no_more_than_asked(deals, open_de
     assert ["deals/c"] == [deal.name for deal in first.deals]
     assert 2 == first.deal_count
     assert ["deals/a"] == [deal.name for deal in second.deals]
+
+
+async def test_counts_and_deals_are_of_one_moment(deals, open_deal, board):
+    await open_deal("a")
+
+    async def move_on():
+        for number in range(MOVES):
+            stage = STAGES[1 - number % 2]
+            await deals.MoveDealStage(MoveDealStageRequest(name="deals/a", stage=stage))
+
+    moving = asyncio.create_task(move_on())
+    while not moving.done():
+        stages = (await board()).values()
+        assert 1 == sum(stage.deal_count for stage in stages)
+        assert [stage.deal_count for stage in stages] == [len(stage.deals) for stage in stages]
+    await moving
 
 
 async def test_another_workspace_has_a_board_of_its_own(asked, open_deal):
