@@ -105,8 +105,6 @@ class FactsPolicy:
             return []
         definitions = await agenda.active_definitions(tx, sorted({key[0] for key in touched}))
         questions = ask(touched, definitions)
-        if not questions:
-            return []
         return await judge(tx, await agenda.advance_moment(tx, self._clock.now()), questions)
 
 
@@ -144,6 +142,8 @@ async def judge(
 
     The caller holds the heads of the own log, and appends what is answered.
     """
+    if not questions:
+        return []
     facts = await load_facts(tx, _wanted(questions), now)
     members = await agenda.memberships(tx, list(questions))
     dues = await agenda.dues(tx, list(questions))
