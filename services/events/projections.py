@@ -6,6 +6,7 @@ and then filled from there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
     from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
+    from services.kernel.log import Log
     from services.kernel.recorded import EventTypes, Recorded
     from services.kernel.sql import Tx
 
@@ -126,41 +128,43 @@ LISTING = Listing(
 )
 
 
-async def list_customer_events(
-    pool: Pool, event_types: EventTypes, workspace: str, request: ListCustomerEventsRequest
-) -> tuple[list[CustomerEvent], str]:
-    """A page of customer events, and the token of the next page."""
-    places = await read_positions(pool, VIEW.name)
-    positions = [position for (source, _), position in sorted(places.items()) if source == SOURCE]
-    query = LISTING.query(
-        workspace=workspace,
-        positions=positions or [0],
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    rows = await pool.fetch(query.sql, *query.args)
-    page = query.page([dict(row) for row in rows])
-    partitions = [row["partition"] for row in page.rows]
-    payloads = await pool.fetch(_PAYLOADS, partitions, [row["position"] for row in page.rows])
-    found = [_customer_event(event_types, row["type"], row["data"]) for row in payloads]
-    return found, page.next_page_token
+@dataclass(frozen=True, slots=True)
+class CustomerEvents:
+    """The questions about customer events of one workspace at a time."""
 
+    pool: Pool
+    log: Log
+    event_types: EventTypes
 
-async def get_customer_event(
-    pool: Pool, event_types: EventTypes, workspace: str, message_id: str
-) -> CustomerEvent | None:
-    """A customer event straight from the log, which is never behind."""
-    for envelope in await read_stream(pool, workspace, stream_of(message_id), limit=1):
-        return _customer_event(event_types, envelope.type, envelope.data)
-    return None
+    async def list(
+        self, workspace: str, request: ListCustomerEventsRequest
+    ) -> tuple[list[CustomerEvent], str]:
+        """A page of customer events from the view, and the token of the next page."""
+        reached = await read_positions(self.pool, VIEW.name)
+        query = LISTING.query(
+            workspace=workspace,
+            positions=[reached.get((SOURCE, n), 0) for n in range(self.log.partitions)],
+            filter=request.filter,
+            order_by=request.order_by,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        page = query.page(await self.pool.fetch(query.sql, *query.args))
+        partitions = [row["partition"] for row in page.rows]
+        positions = [row["position"] for row in page.rows]
+        payloads = await self.pool.fetch(_PAYLOADS, partitions, positions)
+        return [self._read(row["type"], row["data"]) for row in payloads], page.next_page_token
 
+    async def get(self, workspace: str, message_id: str) -> CustomerEvent | None:
+        """A customer event straight from the log, which is never behind."""
+        for envelope in await read_stream(self.pool, workspace, stream_of(message_id), limit=1):
+            return self._read(envelope.type, envelope.data)
+        return None
 
-def _customer_event(event_types: EventTypes, full_name: str, data: bytes) -> CustomerEvent:
-    fact = event_types.message(full_name, data)
-    assert isinstance(fact, CustomerEventRecorded)
-    return fact.customer_event
+    def _read(self, full_name: str, data: bytes) -> CustomerEvent:
+        fact = self.event_types.message(full_name, data)
+        assert isinstance(fact, CustomerEventRecorded)
+        return fact.customer_event
 
 
 def row_of(event: Recorded) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ import grpc
 
 from rapport.events.v1 import service_pb2 as pb
 from rapport.events.v1.service_pb2_grpc import EventsServiceServicer
-from services.events.projections import VIEW, get_customer_event, list_customer_events
+from services.events.projections import VIEW, CustomerEvents
 from services.events.receipts import Batch, Place
 from services.kernel.caller import current_caller
 from services.kernel.errors import InvalidArgument, NotFound
@@ -31,6 +31,7 @@ class EventsService(EventsServiceServicer):
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._customer_events = CustomerEvents(kernel.pool, kernel.log, kernel.event_types)
 
     async def RecordCustomerEvents(
         self, request: pb.RecordCustomerEventsRequest, _: ServicerContext
@@ -55,9 +56,7 @@ class EventsService(EventsServiceServicer):
         message_id = request.name.removeprefix(f"{COLLECTION}/")
         if message_id in ("", request.name) or "\0" in message_id:
             raise InvalidArgument.of("name", f"must look like {COLLECTION}/{{message_id}}")
-        kernel = self._kernel
-        workspace = current_caller().workspace
-        found = await get_customer_event(kernel.pool, kernel.event_types, workspace, message_id)
+        found = await self._customer_events.get(current_caller().workspace, message_id)
         if found is None:
             raise NotFound(request.name)
         return pb.GetCustomerEventResponse(customer_event=found)
@@ -66,12 +65,8 @@ class EventsService(EventsServiceServicer):
         self, request: pb.ListCustomerEventsRequest, _: ServicerContext
     ) -> pb.ListCustomerEventsResponse:
         """Lists customer events from the view, at least as fresh as the read token."""
-        kernel = self._kernel
-        await kernel.freshness.wait(VIEW.name, request.read_token)
-        workspace = current_caller().workspace
-        found, token = await list_customer_events(
-            kernel.pool, kernel.event_types, workspace, request
-        )
+        await self._kernel.freshness.wait(VIEW.name, request.read_token)
+        found, token = await self._customer_events.list(current_caller().workspace, request)
         return pb.ListCustomerEventsResponse(customer_events=found, next_page_token=token)
 
 

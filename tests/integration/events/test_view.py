@@ -1,0 +1,49 @@
+"""The view is a pure fold of the log: built anew, it has the same rows, and lists go on."""
+
+from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
+from services.events.__main__ import SERVICE
+from services.kernel.log import read_partition
+from services.kernel.rebuild import Rebuild
+
+
+def rebuild_of(kernel):
+    """The rebuild of the view, from the log in the same database."""
+
+    async def read(partition, after_position, limit):
+        return await read_partition(kernel.pool, partition, after=after_position, limit=limit)
+
+    [consumer] = SERVICE.consumers
+    return Rebuild.of_consumer(kernel.pool, kernel.log, consumer, {"events": read})
+
+
+async def test_a_rebuilt_view_equals_the_live_one(asked, record, events, sent):
+    await record(*[sent(f"m-{number}", original_time={"seconds": number}) for number in range(40)])
+    token = (await record(sent("é", name="", type=3, user_id="", anonymous_id="a"))).write_token
+    await events.ListCustomerEvents(ListCustomerEventsRequest(read_token=token))
+    rebuild = rebuild_of(asked.kernel)
+
+    async for _ in rebuild.build():
+        pass
+    comparison = await rebuild.compare()
+
+    assert 41 == comparison.live["customer_events"][0]
+    assert comparison.equal
+
+
+async def test_a_walk_survives_the_swap_of_the_view(asked, record, events, sent):
+    token = (await record(*[sent(f"m-{number}") for number in range(10)])).write_token
+    first = await events.ListCustomerEvents(
+        ListCustomerEventsRequest(read_token=token, page_size=5)
+    )
+    rebuild = rebuild_of(asked.kernel)
+    async for _ in rebuild.build():
+        pass
+    await rebuild.swap()
+
+    second = await events.ListCustomerEvents(
+        ListCustomerEventsRequest(page_token=first.next_page_token, page_size=5)
+    )
+
+    walked = [*first.customer_events, *second.customer_events]
+    assert [f"m-{number}" for number in reversed(range(10))] == [e.message_id for e in walked]
+    assert not second.next_page_token
