@@ -101,6 +101,9 @@ def to_rapport_error(error: BaseException) -> RapportError:
         # Before OSError, of which it is one.
         case TimeoutError():
             return _deadline_exceeded()
+        # In a name, a filter or a token: no column holds it, so none can be asked for it.
+        case asyncpg.CharacterNotInRepertoireError() | asyncpg.UntranslatableCharacterError():
+            return InvalidArgument((), message="the request contains the character U+0000")
         case asyncpg.PostgresError():
             return _from_sqlstate(error.sqlstate or "", error)
         case asyncpg.InterfaceError() if _CLOSED.search(str(error)):
