@@ -44,6 +44,9 @@ from services.kernel.log import read_heads
 from services.kernel.runtime import Kernel
 from services.kernel.tokens import decode_write_token, encode_write_token
 
+# As many contacts of the largest size as fit into one response.
+TOLD_AT_ONCE_MAX = 30
+
 M = TypeVar("M", bound=Message)
 
 
@@ -94,13 +97,16 @@ class ContactsService(ContactsServiceServicer):
         wanted = FIELDS.filter(request.filter)
         workspace = current_caller().workspace
         after = await self._watched_until(request.resume_token)
+        token = self._resume_token(after)
         # Tells at once where the watch begins, so that who loses it early can resume, too.
-        yield WatchContactsResponse(resume_token=self._resume_token(after))
+        yield WatchContactsResponse(resume_token=token)
         async for events, reached in self._kernel.follower.follow(workspace, after):
             contacts = await changed_contacts(self._kernel.pool, workspace, events, wanted)
-            if contacts:
-                token = self._resume_token(reached)
-                yield WatchContactsResponse(contacts=contacts, resume_token=token)
+            for start in range(0, len(contacts), TOLD_AT_ONCE_MAX):
+                told = contacts[start : start + TOLD_AT_ONCE_MAX]
+                if told[-1] is contacts[-1]:
+                    token = self._resume_token(reached)
+                yield WatchContactsResponse(contacts=told, resume_token=token)
 
     async def _execute(self, contact_id: str, command: Command, response: Callable[..., M]) -> M:
         """Executes a command on a contact and answers with what became of it."""

@@ -158,6 +158,11 @@ async def test_another_workspace_has_contacts_of_its_own(asked, create):
     await other.CreateContact(CreateContactRequest(contact_id="ada", email="ada@x.org"))
 
 
+async def test_a_contact_that_is_not_there_is_not_there_whatever_etag_is_asked_for(contacts):
+    with pytest.raises(NotFound):
+        await contacts.RenameContact(RenameContactRequest(name="contacts/ada", etag='"1"'))
+
+
 @pytest.mark.parametrize("name", ["ada", "contacts/", "deals/ada", "contacts/ada/history"])
 async def test_a_name_that_is_none_is_refused_by_its_field(get, name):
     with pytest.raises(InvalidArgument) as refused:
@@ -166,6 +171,8 @@ async def test_a_name_that_is_none_is_refused_by_its_field(get, name):
     assert ["name"] == [violation.field for violation in refused.value.violations]
 
 
-async def test_what_cannot_be_stored_is_the_callers_fault(create):
+async def test_what_cannot_be_stored_is_the_callers_fault(create, get):
     with pytest.raises(InvalidArgument):
         await create("ada", family_name="a\0b")
+    with pytest.raises(InvalidArgument):
+        await get("contacts/\0")

@@ -12,6 +12,7 @@ from rapport.contacts.v1.service_pb2 import (
     WatchContactsRequest,
 )
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
+from services.contacts.service import TOLD_AT_ONCE_MAX
 from services.kernel.errors import InvalidArgument
 
 WITHIN_S = 5.0
@@ -77,6 +78,22 @@ async def test_a_watch_goes_on_where_it_was_left(contacts, create):
 
     async with aclosing(await Watch.begin(contacts, resume_token=watch.token)) as watch:
         assert ["bob", "eve"] == await watch.until("eve")
+
+
+async def test_many_changes_come_in_several_responses_and_none_is_lost(contacts, create):
+    async with aclosing(await Watch.begin(contacts)) as watch:
+        start = watch.token
+    names = {f"c{number}" for number in range(2 * TOLD_AT_ONCE_MAX + 1)}
+    await asyncio.gather(*(create(name) for name in names))
+
+    async with aclosing(await Watch.begin(contacts, resume_token=start)) as watch:
+        first = await watch.next()
+        # A token stands for what was told up to it, so the first of several says nothing new.
+        assert (TOLD_AT_ONCE_MAX, start) == (len(first), watch.token)
+        second, third = await watch.next(), await watch.next()
+
+    assert names == {*first, *second, *third}
+    assert start != watch.token
 
 
 async def test_only_contacts_that_match_after_the_change_are_told(contacts, create, rename):
