@@ -174,7 +174,13 @@ class GatewayWorld:
         )
 
     async def call(
-        self, path: str, body: Any = b"", *, key_id: str | None = "all", timeout: float = 5, **more: Any
+        self,
+        path: str,
+        body: Any = b"",
+        *,
+        key_id: str | None = "all",
+        timeout: float = 5,
+        **more: Any,
     ) -> Any:
         """Calls a unary method with bytes or a message, and returns bytes."""
         metadata = bearer(key_id, **more) if key_id else [*more.items()]

@@ -1,4 +1,4 @@
-"""Every public RPC, found by reflection, is behind the same door: key, scope, deadline, one reason."""
+"""Every public RPC is behind the same door: found by reflection, by key, scope and deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from tests.contract.gateway_world import SECRET, bearer, error_infos, gateway_wo
 
 GET_CONTACT = "/rapport.contacts.v1.ContactsService/GetContact"
 METHODS = {
-    f"/{service.full_name}/{method.name}": method for service in PUBLIC for method in service.methods
+    f"/{service.full_name}/{method.name}": method
+    for service in PUBLIC
+    for method in service.methods
 }
 each_method = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.rpartition("/")[2])
 
@@ -33,13 +35,12 @@ async def world(tmp_path):
 
 async def refused(world, path, body=b"", metadata=()) -> grpc.aio.AioRpcError:
     """Calls any method, whatever its shape, and returns the error it must answer with."""
+    method = METHODS.get(path)
+    is_stream = method is not None and method.server_streaming
+    send = world.channel.unary_stream if is_stream else world.channel.unary_unary
+    call = send(path)(body, metadata=metadata, timeout=5)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        if METHODS.get(path) is not None and METHODS[path].server_streaming:
-            call = world.channel.unary_stream(path)(body, metadata=metadata, timeout=5)
-            async for _ in call:
-                pass
-        else:
-            await world.channel.unary_unary(path)(body, metadata=metadata, timeout=5)
+        await (call.read() if is_stream else call)
     return raised.value
 
 
@@ -50,7 +51,7 @@ def said(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
 async def reflect(world, **asked):
     stub = reflection_pb2_grpc.ServerReflectionStub(world.channel)
     request = reflection_pb2.ServerReflectionRequest(**asked)
-    return [answer async for answer in stub.ServerReflectionInfo(iter([request]))][0]
+    return await anext(aiter(stub.ServerReflectionInfo(iter([request]))))
 
 
 async def test_reflection_lists_the_public_services_and_only_those(world):
@@ -238,8 +239,9 @@ async def test_the_status_of_a_service_comes_through_as_it_is(world):
     assert error.details() == "name: is odd"
     trailing = dict(error.trailing_metadata())
     assert b"string.odd" in trailing["grpc-status-details-bin"]
-    assert error_details_pb2.BadRequest.DESCRIPTOR.full_name.encode() in (
-        trailing["grpc-status-details-bin"]
+    assert (
+        error_details_pb2.BadRequest.DESCRIPTOR.full_name.encode()
+        in (trailing["grpc-status-details-bin"])
     )
 
 

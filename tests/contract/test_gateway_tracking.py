@@ -50,7 +50,9 @@ async def send(world, body, path="/v1/batch", headers=None, **more):
 
 def recorded(world):
     return [
-        sent for _, request, *_ in world.services["events"].heard for sent in request.customer_events
+        sent
+        for _, request, *_ in world.services["events"].heard
+        for sent in request.customer_events
     ]
 
 
