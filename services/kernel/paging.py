@@ -257,6 +257,10 @@ class _Select:
             f"{table.positions.changed} > {reached}",
             f"{table.positions.created} <= {reached}",
         ]
+        if table.positions.partition is not None:
+            # Implied by the first, but said so that an index on the column can serve it.
+            least = arguments.add(min(self.positions), "bigint")
+            conditions.append(f"{table.positions.changed} > {least}")
         if token is not None and token.is_moved:
             conditions.append(after((key,), token.values, arguments))
         return self._select("true", shown, conditions, order_of((key,)))

@@ -132,13 +132,16 @@ async def test_a_filter_on_what_is_no_field_says_so(names):
         ({"order_by": "create_time desc"}, "contacts_by_create_time"),
         ({"filter": "email = c7@x.org"}, "contacts_by_email"),
         ({"filter": "custom_fields.number = c7"}, "contacts_by_custom_fields"),
+        ({"order_by": "family_name"}, "contacts_by_family_name"),
+        # Those that moved since the walk began.
+        ({"order_by": "family_name"}, "contacts_by_update_position"),
     ],
 )
 async def test_a_large_list_is_read_along_an_index(asked, options, index):
     async with asked.kernel.pool.acquire() as connection:
         await connection.execute(MANY_CONTACTS)
         await connection.execute("analyze contacts.contacts")
-        query = CONTACTS.query(workspace="acme", positions=(9_999,), page_size=10, **options)
+        query = CONTACTS.query(workspace="acme", positions=(5_000,), page_size=10, **options)
         plan = str(await connection.fetch(f"explain {query.sql}", *query.args))
 
     assert index in plan
