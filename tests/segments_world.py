@@ -228,7 +228,7 @@ class SegmentsWorld:
         return [
             (event.event.profile.removeprefix("profiles/"), _way(event.event), event.occur_time)
             for event in await self.log()
-            if event.stream == f"segment-members-{segment_id}"
+            if event.stream == f"members-{segment_id}"
         ]
 
 

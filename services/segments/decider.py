@@ -21,7 +21,7 @@ from services.segments.rules import invalidity
 
 Command = CreateSegmentRequest | ArchiveSegmentRequest
 
-MEMBERSHIP = "segment-members"
+MEMBERSHIP = "members"
 """The category of the streams that say who entered and exited."""
 
 

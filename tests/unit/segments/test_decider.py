@@ -7,7 +7,7 @@ from rapport.segments.v1.rule_pb2 import ActivityCondition, Condition, Rule, Tra
 from rapport.segments.v1.service_pb2 import ArchiveSegmentRequest, CreateSegmentRequest
 from services.kernel.errors import AlreadyExists, InvalidArgument, NotFound
 from services.kernel.testing import Spec
-from services.segments.decider import DECIDER
+from services.segments.decider import DECIDER, MEMBERSHIP
 
 
 def trait(operator, value=""):
@@ -97,3 +97,7 @@ def test_what_does_not_exist_cannot_be_archived():
 
 def test_the_id_of_an_archived_segment_stays_taken():
     segment().given(CREATED, SegmentArchived()).when(CREATE).then_refused(AlreadyExists)
+
+
+def test_no_segment_can_be_named_so_that_it_shares_a_stream_with_members():
+    assert not f"{MEMBERSHIP}-gold".startswith(DECIDER.stream(""))
