@@ -186,7 +186,7 @@ def _context(item: Document, around: Document) -> Any:
     """The item's context over the batch's; where an event may go is kept with it."""
     context = _merged(around.get("context"), item.get("context"))
     integrations = _merged(around.get("integrations"), item.get("integrations"))
-    if integrations is None:
+    if integrations is None or integrations == {}:
         return context
     return _merged({"integrations": integrations}, context)
 

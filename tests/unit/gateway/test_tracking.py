@@ -162,6 +162,7 @@ def test_context_and_integrations_of_the_batch_hold_for_each_item():
 
 def test_integrations_alone_make_a_context():
     assert orjson.loads(one(integrations={"All": True}).context) == {"integrations": {"All": True}}
+    assert one(integrations={}).context == ""
 
 
 def test_the_traits_of_an_identify_may_be_in_its_context():
