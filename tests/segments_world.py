@@ -84,7 +84,7 @@ class People:
             identity.TraitChange(
                 trait=name,
                 value="" if value is None else orjson.dumps(value).decode(),
-                occur_time=timestamp_of(time),
+                occur_time=None if value is None else timestamp_of(time),
             )
             for name, value in traits.items()
         ]

@@ -192,8 +192,10 @@ class _Changes:
                 profile = self._exists(event, fact.profile)
                 touch = self._touch(profile, event)
                 for change in fact.changes:
-                    said = change.value or None, utc(change.occur_time)
-                    self.traits[profile][change.trait] = said
+                    # A trait that nobody says any longer carries no time of its own.
+                    is_timed = change.HasField("occur_time")
+                    said_time = utc(change.occur_time) if is_timed else event.occur_time
+                    self.traits[profile][change.trait] = change.value or None, said_time
                     touch.traits.add(change.trait)
             case ProfilesMerged() as fact:
                 survivor = self._exists(event, fact.survivor)

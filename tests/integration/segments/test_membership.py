@@ -49,6 +49,17 @@ async def test_a_fact_in_the_future_counts_from_its_time_on(world):
     assert await world.transitions("buyers") == [("of-a", "in", START + DAY)]
 
 
+async def test_a_trait_that_is_taken_back_ends_membership_when_that_was_said(world):
+    people = People()
+    await world.create("gold", trait("gold"))
+    await world.hear(*people.did("a", "Order", START), *people.became("of-a", START, tier="gold"))
+
+    world.clock.advance(DAY)
+    await world.hear(*people.became("of-a", START + DAY, tier=None))
+
+    assert await world.transitions("gold") == [("of-a", "in", START), ("of-a", "out", START + DAY)]
+
+
 async def test_a_late_fact_outside_the_window_changes_nothing(world):
     people = People()
     await world.create("buyers", activity())
