@@ -1,6 +1,7 @@
 """A projection applies each event once and in order, whatever crashes and however many work."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import asyncpg
@@ -38,7 +39,9 @@ class OwnReader:
         if batch:
             self.position = batch[-1].position
         else:
-            await asyncio.sleep(min(max_wait_s, 0.01))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max_wait_s, 0.01)):
+                    await asyncio.Event().wait()
         return batch
 
 
@@ -215,9 +218,7 @@ class CrashingTx:
     async def _count(self):
         self._left -= 1
         if self._left == 0:
-            await self._killer.execute(
-                "select pg_terminate_backend($1)", self._tx.get_server_pid()
-            )
+            await self._killer.execute("select pg_terminate_backend($1)", self._tx.get_server_pid())
 
     async def execute(self, *args, **options):
         await self._count()

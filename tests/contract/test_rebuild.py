@@ -43,8 +43,13 @@ class World:
         lease = await take_lease(self.pool, place, "tests", 0)
         batch = await read_partition(self.pool, 0, after=lease.position)
         projection = Projection(
-            pool=self.pool, log=self.log, consumer=Consumer(self.view, ("things",), TEXTS),
-            source="things", partition=0, open_reader=None, owner="tests",
+            pool=self.pool,
+            log=self.log,
+            consumer=Consumer(self.view, ("things",), TEXTS),
+            source="things",
+            partition=0,
+            open_reader=None,
+            owner="tests",
             metrics=ProjectionMetrics(CollectorRegistry()),
         )
         if batch:
