@@ -46,11 +46,14 @@ create table {schema}.customer_events (
     receive_time timestamptz not null,
     primary key (workspace, receive_time, position, partition)
 );
+create index on {schema}.customer_events (workspace, message_id);
 create index on {schema}.customer_events (workspace, occur_time);
 create index on {schema}.customer_events (workspace, user_id, receive_time)
     where user_id is not null;
 create index on {schema}.customer_events (workspace, anonymous_id, receive_time)
     where anonymous_id is not null;
+create index on {schema}.customer_events (workspace, group_id, receive_time)
+    where group_id is not null;
 create index on {schema}.customer_events (workspace, name, receive_time) where name is not null;
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -11,19 +12,21 @@ from rapport.events.v1.service_pb2_grpc import EventsServiceServicer
 from services.events.projections import VIEW, CustomerEvents
 from services.events.receipts import Batch, Place
 from services.kernel.caller import current_caller
-from services.kernel.errors import InvalidArgument, NotFound
+from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.kernel.log import NO_STREAM, Append, NewEvent, Origin
 from services.kernel.tokens import encode_write_token
 from services.kernel.work import Change, Outcome, StreamState, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from services.kernel.runtime import Kernel
 
     ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 COLLECTION = "customerEvents"
+# What may wait to be recorded; whoever comes then is told to come again.
+IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
 
 
 class EventsService(EventsServiceServicer):
@@ -32,6 +35,7 @@ class EventsService(EventsServiceServicer):
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._customer_events = CustomerEvents(kernel.pool, kernel.log, kernel.event_types)
+        self._in_flight_bytes = 0
 
     async def RecordCustomerEvents(
         self, request: pb.RecordCustomerEventsRequest, _: ServicerContext
@@ -44,10 +48,9 @@ class EventsService(EventsServiceServicer):
         recording = _Recording(self._kernel, origin, batch)
         if not batch.fresh:
             return recording.response({})
-        return cast(
-            "pb.RecordCustomerEventsResponse",
-            await self._kernel.group_commit.submit(recording.work()),
-        )
+        with self._in_flight(request.ByteSize()):
+            answer = await self._kernel.group_commit.submit(recording.work())
+        return cast("pb.RecordCustomerEventsResponse", answer)
 
     async def GetCustomerEvent(
         self, request: pb.GetCustomerEventRequest, _: ServicerContext
@@ -68,6 +71,16 @@ class EventsService(EventsServiceServicer):
         await self._kernel.freshness.wait(VIEW.name, request.read_token)
         found, token = await self._customer_events.list(current_caller().workspace, request)
         return pb.ListCustomerEventsResponse(customer_events=found, next_page_token=token)
+
+    @contextmanager
+    def _in_flight(self, size_bytes: int) -> Iterator[None]:
+        if self._in_flight_bytes + size_bytes > IN_FLIGHT_BYTES_MAX:
+            raise ResourceExhausted("IN_FLIGHT_BYTES_MAX", IN_FLIGHT_BYTES_MAX)
+        self._in_flight_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._in_flight_bytes -= size_bytes
 
 
 class _Recording:

@@ -11,8 +11,9 @@ from rapport.events.v1.service_pb2 import (
     RecordCustomerEventsRequest,
 )
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
+from services.events import service
 from services.events.__main__ import SERVICE
-from services.kernel.errors import InvalidArgument, NotFound, Unavailable
+from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from services.kernel.log import read_heads, read_partition
 from services.kernel.testing import eventually
 
@@ -160,6 +161,24 @@ async def test_a_batch_is_as_large_as_the_limit_says_and_not_one_larger(record, 
         await record()
 
 
+async def test_as_many_bytes_wait_as_the_limit_says_and_not_one_more(
+    asked, record, sent, monkeypatch
+):
+    batch = [sent("a"), sent("b")]
+    size = RecordCustomerEventsRequest(customer_events=batch).ByteSize()
+    monkeypatch.setattr(service, "IN_FLIGHT_BYTES_MAX", size)
+    async with asked.kernel.pool.acquire() as blocking, blocking.transaction():
+        await asked.kernel.log.lock_heads(blocking, {0})
+        waiting = asyncio.create_task(record(*batch))
+        await eventually(lambda: _lock_waits(asked.kernel.pool))
+        with pytest.raises(ResourceExhausted) as refusal:
+            await record(sent("c"))
+
+    assert "IN_FLIGHT_BYTES_MAX" == refusal.value.metadata["limit"]
+    assert [ACCEPTED, ACCEPTED] == outcomes(await waiting)
+    assert [ACCEPTED] == outcomes(await record(sent("c")))
+
+
 async def test_a_made_up_message_id_is_told_and_found(record, events, sent):
     response = await record(sent(""), sent(""))
 
@@ -204,10 +223,15 @@ async def test_a_connection_killed_before_the_commit_leaves_nothing(asked, recor
     assert [ACCEPTED] == outcomes(await record(sent("a")))
 
 
+WAITING = """
+select pid from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock' and query like '%kernel.heads%'
+"""
+
+
+async def _lock_waits(pool):
+    assert await pool.fetch(WAITING)
+
+
 async def _kill_who_waits(pool):
-    killed = await pool.fetch(
-        "select pg_terminate_backend(pid) from pg_stat_activity "
-        "where datname = current_database() and wait_event_type = 'Lock' "
-        "and query like '%kernel.heads%'"
-    )
-    assert killed
+    assert await pool.fetch(f"select pg_terminate_backend(pid) from ({WAITING}) waiting")
