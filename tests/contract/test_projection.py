@@ -47,7 +47,7 @@ class OwnReader:
 
 @dataclass
 class World:
-    """A log `things`, and a consumer that tallies it and echoes it into a log of its own database."""
+    """A log `things`, a consumer that tallies it, and perhaps a policy that echoes it."""
 
     pool: asyncpg.Pool
     log: object

@@ -1,4 +1,4 @@
-"""A view can be built anew beside the live one, compared, swapped and dropped, while all goes on."""
+"""A view can be built anew beside the live one, compared and swapped, while everything goes on."""
 
 import asyncio
 from dataclasses import dataclass, replace
