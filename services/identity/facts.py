@@ -41,12 +41,17 @@ from services.kernel.recorded import Recorded, utc
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+# Looked up once: protobuf finds the value of an enum by its name each time.
+_IDENTIFY = CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY
+_GROUP = CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP
+_ALIAS = CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS
+_CUSTOMER_EVENT = TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT
 _READABLE = {
-    CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY: "Person Identified",
+    _IDENTIFY: "Person Identified",
     CustomerEventType.CUSTOMER_EVENT_TYPE_PAGE: "Page Viewed",
     CustomerEventType.CUSTOMER_EVENT_TYPE_SCREEN: "Screen Viewed",
-    CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP: "Group Joined",
-    CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS: "Ids Aliased",
+    _GROUP: "Group Joined",
+    _ALIAS: "Ids Aliased",
 }
 
 
@@ -142,16 +147,14 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
     context = read_object(sent.context) if _mentions(sent.context, "traits") else {}
     of_context = read_object(context.get("traits", b"{}"))
     said = {}
-    if sent.type == CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY:
+    if sent.type == _IDENTIFY:
         said = {**of_context, **read_object(sent.traits)}
-    raw = [
-        (USER_ID, sent.user_id),
-        (ANONYMOUS_ID, sent.anonymous_id),
-        *((EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties)),
-        *((PHONE, text_of(known.get(PHONE))) for known in (said, of_context)),
-    ]
+    raw = [(USER_ID, sent.user_id), (ANONYMOUS_ID, sent.anonymous_id)]
+    if said or of_context or properties:
+        raw += [(EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties)]
+        raw += [(PHONE, text_of(known.get(PHONE))) for known in (said, of_context)]
     links: frozenset[tuple[str, str]] = frozenset()
-    if sent.type == CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS:
+    if sent.type == _ALIAS:
         # Nothing tells whether the old id was a known person's or a browser's, so it is both.
         raw += [(USER_ID, sent.previous_id), (ANONYMOUS_ID, sent.previous_id)]
         links = _aliased(event.workspace, sent)
@@ -170,13 +173,9 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
 
 
 def _customer_activity(sent: CustomerEvent) -> Activity:
-    is_about_traits = sent.type in {
-        CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY,
-        CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP,
-    }
-    details = sent.traits if is_about_traits else sent.properties
+    details = sent.traits if sent.type in {_IDENTIFY, _GROUP} else sent.properties
     return Activity(
-        kind=TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT,
+        kind=_CUSTOMER_EVENT,
         name=_READABLE.get(sent.type) or sent.name,
         resource=f"customerEvents/{sent.message_id}",
         details=details or "{}",
@@ -269,8 +268,7 @@ def _crm_fact(
 def _live(workspace: str, raw: list[tuple[str, str]]) -> tuple[Identifier, ...]:
     """Returns the live identifiers among raw values, each once, the strongest first."""
     found = {identifier(workspace, name, value) for name, value in raw if value}
-    live = [known for known in found if known is not None]
-    return tuple(sorted(live, key=lambda known: known.strength))
+    return tuple(sorted(known for known in found if known is not None))
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 NODE_BYTES = 16
 PHONE_DIGITS_MIN = 5
 WORKSPACE_KEYS_MAX = 10_000
+IDENTIFIERS_REMEMBERED_MAX = 50_000
 
 CONTACT_ID = "contact_id"
 USER_ID = "user_id"
@@ -63,20 +65,20 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _NO_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
-    """A live identifier: its type, its normalised value, and the node it is."""
+class Identifier(NamedTuple):
+    """A live identifier: its type, its normalised value, and the node it is.
 
+    The strongest of several is the least.
+    """
+
+    rank: int
+    node: str
     type: str
     value: str
-    node: str
-
-    @property
-    def strength(self) -> tuple[int, str]:
-        """Sorts the strongest identifier first."""
-        return TYPES[self.type].rank, self.node
 
 
+# The same people come again and again.
+@lru_cache(maxsize=IDENTIFIERS_REMEMBERED_MAX)
 def identifier(workspace: str, type_name: str, raw: str) -> Identifier | None:
     """Returns the identifier a raw value stands for, or None when it points to nobody."""
     value = _NORMALISED[type_name](raw.replace("\0", "").strip())
@@ -85,7 +87,8 @@ def identifier(workspace: str, type_name: str, raw: str) -> Identifier | None:
     # What the CRM itself numbers is never junk, whatever it looks like.
     if type_name != CONTACT_ID and is_blocked(value):
         return None
-    return Identifier(type_name, value, node_of(workspace, type_name, value))
+    node = node_of(workspace, type_name, value)
+    return Identifier(TYPES[type_name].rank, node, type_name, value)
 
 
 def is_blocked(value: str) -> bool:

@@ -35,12 +35,6 @@ create table {schema}.traits (
 ) with (fillfactor = 80);
 """
 
-_FIND = """
-select a.node, a.first_key, a.activities, a.last_activity_time
-from unnest($1::text[], $2::text[]) asked (workspace, node)
-join {schema}.atoms a using (workspace, node)
-"""
-
 _SAVE = """
 insert into {schema}.atoms (workspace, node, first_key, activities, last_activity_time)
 select * from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::timestamptz[])
@@ -81,13 +75,6 @@ class Atom:
         self.first_key = min(self.first_key, fact.key)
         self.activities += 1
         self.last_activity_time = max(self.last_activity_time, fact.occur_time)
-
-
-async def load_atoms(tx: Tx, schema: str, workspaces: Mapping[str, str]) -> dict[str, Atom]:
-    """Loads the atoms of nodes, by node; `workspaces` names the nodes and where each is."""
-    places = sorted((workspace, node) for node, workspace in workspaces.items())
-    rows = await tx.fetch(_FIND.format(schema=schema), *columns(places))
-    return {row[0]: Atom(row[1], row[2], row[3]) for row in rows}
 
 
 async def add_to_atoms(tx: Tx, schema: str, atoms: dict[str, Atom], facts: Iterable[Fact]) -> None:

@@ -15,6 +15,7 @@ from services.identity.facts import Fact
 from services.identity.graph import Components, Edge, Joining, Pair, resolve
 from services.identity.identifiers import Identifier
 from services.identity.projections.assertions import Swing
+from services.identity.projections.atoms import Atom
 from services.kernel.sql import Tx, columns
 
 # `profile` is null for a node that no fact belongs to and that nothing joins.
@@ -47,11 +48,12 @@ with touched as (
     from unnest($1::text[], $2::text[]) asked (workspace, node)
     join {schema}.nodes n using (workspace, node)
 )
-select n.workspace, n.node, n.type, n.profile
+select n.workspace, n.node, n.type, n.profile, a.first_key, a.activities, a.last_activity_time
 from (select distinct workspace, profile from touched where profile is not null) p
 join {schema}.nodes n using (workspace, profile)
+left join {schema}.atoms a on a.workspace = n.workspace and a.node = n.node
 union all
-select workspace, node, type, profile from touched where profile is null
+select workspace, node, type, null, null, null, null from touched where profile is null
 """
 
 _EDGES = """
@@ -125,6 +127,7 @@ class Islands:
     workspaces: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     profiles: dict[str, str | None] = field(default_factory=dict)
+    atoms: dict[str, Atom] = field(default_factory=dict)
     clusters: list[list[str]] = field(default_factory=list)
     components: Components = field(default_factory=Components)
     _joining: Joining = field(default_factory=Joining)
@@ -187,8 +190,10 @@ class Islands:
             return
         rows = await self.tx.fetch(_CLUSTERS.format(schema=self.schema), *columns(asked))
         found: dict[tuple[str, str | None, str], dict[str, str]] = defaultdict(dict)
-        for workspace, node, type_name, profile in rows:
+        for workspace, node, type_name, profile, *atom in rows:
             found[workspace, profile, profile or node][node] = type_name
+            if atom[0] is not None:
+                self.atoms[node] = Atom(*atom)
         for (workspace, profile, _), types in found.items():
             self._add_cluster(workspace, profile, types)
 

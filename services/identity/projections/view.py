@@ -54,7 +54,7 @@ class ProfilesView:
         swing = await assertions.assert_slots(tx, schema, facts)
         touched = Islands(tx, schema)
         await touched.join(facts, swing)
-        known = await atoms.load_atoms(tx, schema, touched.workspaces)
+        known = touched.atoms
         before = {atom: touched.profiles[atom] for atom in known}
         await atoms.add_to_atoms(tx, schema, known, facts)
         profiles_after = profiles_of(touched.clusters, known)

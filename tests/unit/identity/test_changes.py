@@ -1,0 +1,90 @@
+"""Whoever folds what is told gets from the old profiles to the new ones."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.json_format import MessageToDict
+
+from services.identity import changes
+from services.identity.changes import moves, trait_changes
+from services.identity.traits import Said
+
+CAUSE = object()
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def told(before, after):
+    """The events of moves, short."""
+    found = []
+    for change in moves(before, after, lambda _: CAUSE):
+        said = MessageToDict(change.event)
+        found.append((change.event.DESCRIPTOR.name, change.profile, *said.values()))
+    return found
+
+
+def test_nothing_is_told_when_nothing_moved():
+    assert told({"a": "a", "b": "a"}, {"a": "a", "b": "a"}) == []
+
+
+def test_a_new_atom_makes_a_profile_unless_it_joins_one():
+    assert told({"a": None}, {"a": "a"}) == [("ProfileCreated", "a", "profiles/a")]
+    assert told({"a": "a", "b": None}, {"a": "a", "b": "a"}) == []
+
+
+def test_a_merge_tells_the_atoms_that_came_along():
+    assert told({"a": "a", "b": "b", "c": "b"}, {"a": "a", "b": "a", "c": "a"}) == [
+        ("ProfilesMerged", "a", "profiles/a", "profiles/b", ["b", "c"])
+    ]
+
+
+def test_a_part_that_becomes_a_profile_is_created_first():
+    assert told({"a": "a", "b": "a"}, {"a": "a", "b": "b"}) == [
+        ("ProfileCreated", "b", "profiles/b"),
+        ("ProfileSplit", "a", "profiles/a", "profiles/b", ["b"]),
+    ]
+
+
+def test_an_older_atom_that_arrives_late_gives_the_profile_its_id():
+    assert told({"a": None, "b": "b"}, {"a": "a", "b": "a"}) == [
+        ("ProfileCreated", "a", "profiles/a"),
+        ("ProfilesMerged", "a", "profiles/a", "profiles/b", ["b"]),
+    ]
+
+
+def test_a_profile_that_ends_gives_its_last_atoms_to_where_its_own_went():
+    assert told({"a": "a", "b": "b", "c": "b"}, {"a": "a", "b": "a", "c": "c"}) == [
+        ("ProfileCreated", "c", "profiles/c"),
+        ("ProfileSplit", "b", "profiles/b", "profiles/c", ["c"]),
+        ("ProfilesMerged", "a", "profiles/a", "profiles/b", ["b"]),
+    ]
+
+
+def said(value):
+    return Said(value, NOON, b"")
+
+
+def test_only_values_that_differ_are_told():
+    before = {"same": said("1"), "other": said("1"), "gone": said("1"), "back": said(None)}
+    after = {"same": said("1"), "other": said("2"), "gone": said(None), "back": said("1")}
+
+    [change] = trait_changes("a", before, after, CAUSE)
+
+    assert [(c.trait, c.value) for c in change.event.changes] == [
+        ("back", "1"),
+        ("gone", ""),
+        ("other", "2"),
+    ]
+
+
+def test_a_trait_that_went_with_another_atom_is_told_as_gone():
+    [change] = trait_changes("a", {"plan": said("1")}, {}, CAUSE)
+
+    assert [(c.trait, c.value) for c in change.event.changes] == [("plan", "")]
+
+
+def test_many_traits_are_told_in_events_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(changes, "CHANGE_BYTES_MAX", 100)
+    after = {f"t{number}": said("1" * 40) for number in range(5)}
+
+    events = [change.event for change in trait_changes("a", {}, after, CAUSE)]
+
+    assert [len(event.changes) for event in events] == [1, 1, 1, 1, 1]

@@ -1,0 +1,181 @@
+"""What each event says about a person, and what it does not."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from services.identity.facts import (
+    deal_without_contact,
+    key_of,
+    opened_with,
+    read_fact,
+    received_at,
+)
+from tests.identity_world import Facts, at
+
+
+def seen(fact):
+    """The identifiers of a fact, the strongest first."""
+    return [(known.type, known.value) for known in fact.identifiers]
+
+
+def read(event, deals=None):
+    return read_fact(event, deals or {})
+
+
+def test_a_key_sorts_by_the_time_of_receipt_then_by_the_event_id():
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    low, high = UUID(int=1), UUID(int=2**128 - 1)
+
+    keys = [key_of(early, low), key_of(early, high), key_of(late, low)]
+
+    assert keys == sorted(keys)
+    assert received_at(keys[2]) == late
+
+
+def test_a_customer_event_carries_its_identifiers_wherever_sources_put_them():
+    fact = read(
+        Facts().identify(
+            user_id="u1",
+            anonymous_id="a1",
+            traits={"email": "A@x.com", "phone": 4930123456},
+            context={"traits": {"email": "b@x.com"}},
+            properties={"email": "c@x.com"},
+        )
+    )
+
+    assert seen(fact)[0] == ("user_id", "u1")
+    assert set(seen(fact)) == {
+        ("user_id", "u1"),
+        ("anonymous_id", "a1"),
+        ("email", "a@x.com"),
+        ("email", "b@x.com"),
+        ("email", "c@x.com"),
+        ("phone", "4930123456"),
+    }
+
+
+def test_what_a_group_is_like_says_nothing_of_the_person():
+    event = Facts().sent("group", user_id="u1", group_id="g", traits={"email": "info@g.com"})
+    fact = read(event)
+
+    assert seen(fact) == [("user_id", "u1")]
+    assert fact.traits == ()
+    assert fact.activity.name == "Group Joined"
+
+
+def test_only_identify_says_traits():
+    facts = Facts()
+    tracked = read(facts.track(user_id="u1", context={"traits": {"plan": "gold"}}))
+    identified = read(
+        facts.identify(
+            user_id="u1", context={"traits": {"plan": "old", "age": 7}}, traits={"plan": None}
+        )
+    )
+
+    assert tracked.traits == ()
+    assert identified.traits == (("age", "7"), ("plan", None))
+
+
+def test_an_event_without_a_live_identifier_is_about_nobody():
+    assert read(Facts().track(user_id="null", anonymous_id="undefined")) is None
+
+
+def test_the_earlier_id_of_an_alias_is_taken_for_a_persons_and_for_a_browsers():
+    fact = read(Facts().alias(user_id="new", previous_id="old"))
+
+    assert set(seen(fact)) == {("user_id", "new"), ("user_id", "old"), ("anonymous_id", "old")}
+    [(weak, strong)] = fact.links
+    assert strong == fact.atom
+    assert {weak, strong} == {k.node for k in fact.identifiers if k.type == "user_id"}
+
+
+@pytest.mark.parametrize("previous_id", ["new", "null"])
+def test_an_alias_of_nothing_links_nothing(previous_id):
+    assert read(Facts().alias(user_id="new", previous_id=previous_id)).links == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("track", "Order Completed"),
+        ("identify", "Person Identified"),
+        ("page", "Page Viewed"),
+        ("screen", "Screen Viewed"),
+        ("alias", "Ids Aliased"),
+    ],
+)
+def test_an_activity_has_a_readable_name(kind, name):
+    event = Facts().sent(kind, name="Order Completed", user_id="u1", previous_id="u2")
+
+    assert read(event).activity.name == name
+
+
+def test_the_time_of_receipt_is_the_platforms_and_the_time_of_the_deed_the_sources():
+    fact = read(Facts().track(user_id="u1", received=9, occurred=4))
+
+    assert received_at(fact.key) == at(9)
+    assert fact.occur_time == at(4)
+
+
+def test_ill_json_is_no_reason_to_stop():
+    fact = read(Facts().identify(user_id="u1", traits='{"plan":', context="[]", properties="x"))
+
+    assert seen(fact) == [("user_id", "u1")]
+    assert fact.traits == ()
+
+
+def test_a_contact_says_what_its_slots_hold():
+    facts = Facts()
+    created = read(
+        facts.contact_created(
+            "c1", given_name="Ada", email="Ada@x.com", custom_fields={"tier": "1"}
+        )
+    )
+    archived = read(facts.contact_archived("c1"))
+
+    assert seen(created) == [("contact_id", "c1")]
+    assert created.asserted["email"].value == "ada@x.com"
+    assert created.asserted["phone"] is None
+    assert created.traits == (("email", '"Ada@x.com"'), ("given_name", '"Ada"'), ("tier", '"1"'))
+    assert archived.asserted == {"email": None, "phone": None}
+    assert archived.traits == ()
+
+
+def test_a_custom_field_does_not_hide_a_field_of_the_contact():
+    fact = read(
+        Facts().contact_created("c1", email="ada@x.com", custom_fields={"email": "not this"})
+    )
+
+    assert fact.traits == (("email", '"ada@x.com"'),)
+
+
+def test_an_emptied_field_takes_the_trait_back():
+    facts = Facts()
+
+    assert read(facts.contact_email_changed("c1", "")).traits == (("email", None),)
+    assert read(facts.contact_renamed("c1", given_name="Ada")).traits == (
+        ("family_name", None),
+        ("given_name", '"Ada"'),
+    )
+
+
+def test_a_deal_without_a_contact_is_about_nobody():
+    facts = Facts()
+
+    assert read(facts.deal_opened("d1", "")) is None
+    assert opened_with(facts.deal_opened("d1", "")) is None
+    assert read(facts.deal_moved("d1")) is None
+
+
+def test_a_stage_change_is_about_the_contact_of_the_deal():
+    facts = Facts()
+    opened, moved = facts.deal_opened("d1", "c1"), facts.deal_moved("d1")
+    deal, contact = opened_with(opened)
+
+    assert deal_without_contact(moved) == deal
+    fact = read(moved, {deal: contact})
+    assert seen(fact) == [("contact_id", "c1")]
+    assert fact.activity.name == "Deal Stage Changed"
+    assert fact.activity.resource == "deals/d1"
