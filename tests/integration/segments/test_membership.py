@@ -1,8 +1,10 @@
 """A profile enters and exits once per change of the truth, stamped with when it became true."""
 
+import asyncio
 from datetime import timedelta
 
 from rapport.segments.v1.events_pb2 import SegmentArchived
+from services.segments.policies import Upkeep
 from tests.segments_world import DAY, START, People, activity, trait
 
 US = timedelta(microseconds=1)
@@ -141,3 +143,26 @@ async def test_a_replica_whose_clock_is_behind_fetches_nobody_back(world):
     await world.hear(*people.did("a", "Order", START - DAY))
 
     assert [way for _, way, _ in await world.transitions("buyers")] == ["in", "out"]
+
+
+async def test_replicas_that_keep_up_together_say_everything_once(world):
+    people = People()
+    await world.create("buyers", activity())
+    facts = [fact for n in range(50) for fact in people.did(f"{n}", "Order", START)]
+    await world.hear(*facts)
+    world.clock.advance(30 * DAY)
+    await world.create("late", activity(window_days=60))
+
+    replica = Upkeep(world.kernel)
+    late = world.hear(*people.did("50", "Order", START + 29 * DAY))
+    await asyncio.gather(world.settle(), *(replica.step() for _ in range(5)), late)
+    await world.settle()
+
+    everybody = sorted(f"of-{n}" for n in range(51))
+    buyers = await world.transitions("buyers")
+    assert sorted(profile for profile, way, _ in buyers if way == "in") == everybody
+    assert sorted(profile for profile, way, _ in buyers if way == "out") == sorted(
+        set(everybody) - {"of-50"}
+    )
+    entered = await world.transitions("late")
+    assert sorted(profile for profile, _, _ in entered) == everybody
