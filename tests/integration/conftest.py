@@ -62,6 +62,7 @@ async def start_service(database: str, nats_url: str) -> AsyncIterator[Callable[
             *,
             database_url: str = database,
             clock: Clock | None = None,
+            partitions: int = 1,
             **peers: str,
         ) -> Asked:
             config = ServiceConfig.from_env(
@@ -74,6 +75,7 @@ async def start_service(database: str, nats_url: str) -> AsyncIterator[Callable[
                     "RAPPORT_METRICS_ADDRESS": "127.0.0.1:0",
                     "RAPPORT_INTERNAL_SECRET": SECRET,
                     "RAPPORT_DRAIN_TIMEOUT_S": "2",
+                    "RAPPORT_PARTITIONS": str(partitions),
                     **{f"RAPPORT_{name.upper()}_ADDRESS": at for name, at in peers.items()},
                 },
             )
