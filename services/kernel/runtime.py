@@ -59,6 +59,8 @@ STATEMENT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 PARTITIONS_RETRY_S = 0.5
 
+GARBAGE_OBJECTS_MAX = 50_000
+
 _log = structlog.get_logger(__name__)
 
 
