@@ -29,7 +29,7 @@ from deploy.demo.loading import Loaded, load
 from deploy.demo.report import problems_of, report
 from deploy.demo.sources import absent, present
 from deploy.demo.story import BrokenClaim, Story, new_person
-from deploy.demo.telling import Teller
+from deploy.demo.telling import Teller, number
 from deploy.stack.errors import StackError
 from deploy.stack.platform import Platform, running_platform
 from deploy.stack.settings import Settings
@@ -87,7 +87,7 @@ async def run(settings: Settings, teller: Teller, directory: Path | None) -> lis
         report(teller, loads, refused_file=settings.data_dir / REFUSED_FILE)
         new = sum(loaded.accepted for loaded in loads)
         known = sum(loaded.known for loaded in loads)
-        teller.step("", f"{new} new, {known} already there from an earlier run")
+        teller.line(f"  {number(new)} new, {number(known)} already there from an earlier run")
         story = Story(door, teller, new_person(secrets.token_hex(4)))
         await story.tell()
         await show_answers(story)

@@ -1,6 +1,7 @@
 """A web server's combined access log: one page view per line, by visitors nobody knows. Pure.
 
-A visitor is an address with a user agent. Bots are kept and say so in a property.
+A visitor is an address with a user agent. Bots are kept and say so in a property. A log knows the
+paths of pages and not their names, so the page views have none.
 """
 
 from __future__ import annotations
@@ -64,9 +65,8 @@ def read_line(number: int, text: str) -> Item[CustomerEvent]:
     if asked is None:
         raise ValueError(f"no HTTP request: {request!r}")
     method, target, protocol = asked.groups()
-    path = target.partition("?")[0]
     properties: dict[str, str | int | bool] = {
-        "path": path,
+        "path": target.partition("?")[0],
         "url": target,
         "method": method,
         "protocol": protocol,
@@ -78,7 +78,6 @@ def read_line(number: int, text: str) -> Item[CustomerEvent]:
     message = CustomerEvent(
         message_id=f"{PREFIX}{number}",
         type=CustomerEventType.CUSTOMER_EVENT_TYPE_PAGE,
-        name=path,
         anonymous_id=visitor(address, agent),
         properties=orjson.dumps(properties).decode(),
         context=orjson.dumps({"ip": address, "userAgent": agent}).decode(),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
-import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from rich.markup import escape
+
 from deploy.demo.cargo import Refused
 from deploy.demo.loading import Loaded
-from deploy.demo.telling import Teller, number
+from deploy.demo.telling import Teller, number, pieces
 
-REFUSED_SHOWN_MAX: Final = 20
-ROW_SHOWN_MAX: Final = 60
+REASONS_SHOWN_MAX: Final = 20
+LINES_SHOWN_MAX: Final = 10
+TEXT_WIDTH: Final = 90
+CHECKSUM: Final = "checksum"
 COLUMNS: Final = ("file", "rows", "sent", "as", "accepted", "already there", "refused", "check")
 NUMBERS: Final = frozenset({1, 2, 4, 5, 6})
 
@@ -22,7 +26,7 @@ def report(teller: Teller, loads: Sequence[Loaded], *, refused_file: Path) -> No
     """Prints what became of each file."""
     teller.heading("What became of it")
     teller.table([COLUMNS, *map(_row, loads)], right=NUMBERS)
-    teller.heading("Counted in the file / as the platform lists it")
+    teller.heading("The numbers that were compared, those of the file with those of the platform")
     for loaded in loads:
         _explain(teller, loaded)
     refused = [row for loaded in loads for row in loaded.refused]
@@ -46,6 +50,7 @@ def problems_of(loads: Sequence[Loaded]) -> list[str]:
 
 def _row(loaded: Loaded) -> tuple[str, ...]:
     differing = sum(not comparison.agrees for comparison in loaded.comparisons)
+    count = len(loaded.comparisons)
     return (
         loaded.file,
         number(loaded.rows),
@@ -54,24 +59,26 @@ def _row(loaded: Loaded) -> tuple[str, ...]:
         number(loaded.accepted),
         number(loaded.known),
         number(len(loaded.refused)),
-        f"{differing} DIFFER" if differing else f"{len(loaded.comparisons)} numbers agree",
+        f"{count - differing} of {count} agree" + (", DIFFERS" if differing else ""),
     )
 
 
 def _explain(teller: Teller, loaded: Loaded) -> None:
-    numbers = "; ".join(
-        f"{one.what} {number(one.in_file)}"
-        if one.agrees
-        else f"{one.what} {number(one.in_file)} / {number(one.at_platform)} DIFFERS"
-        for one in loaded.comparisons
-    )
-    teller.step("", f"{loaded.file}: {numbers}")
     pace = round(loaded.sent / loaded.send_s) if loaded.send_s else 0
-    teller.step(
-        "",
-        f"  sent in {loaded.send_s:.1f} s, {number(pace)} {loaded.noun}/s; "
-        f"identity had caught up {loaded.identity_s:.1f} s after the check",
+    teller.line(
+        f"  {escape(loaded.file)}: sent in {loaded.send_s:.1f} s, {number(pace)}/s; "
+        f"in identity's views {loaded.identity_s:.1f} s after the check"
     )
+    for one in loaded.comparisons:
+        if not one.agrees:
+            teller.problem(f"    {one.what}: {number(one.in_file)} / {number(one.at_platform)}")
+    agreeing = [
+        "every text, by checksum" if one.what == CHECKSUM else f"{one.what} {number(one.in_file)}"
+        for one in loaded.comparisons
+        if one.agrees
+    ]
+    for line in textwrap.wrap("; ".join(agreeing), TEXT_WIDTH):
+        teller.line(f"    {escape(line)}")
 
 
 def _list_refused(teller: Teller, refused: Sequence[Refused], file: Path) -> None:
@@ -80,9 +87,13 @@ def _list_refused(teller: Teller, refused: Sequence[Refused], file: Path) -> Non
         writer = csv.writer(opened)
         writer.writerow(("file", "line", "reason", "row"))
         writer.writerows((row.file, row.line, row.reason, row.row) for row in refused)
-    teller.heading(f"Refused: {len(refused)}, all of them in {os.path.relpath(file)}")
-    for row in refused[:REFUSED_SHOWN_MAX]:
-        teller.step("", f"{row.file}:{row.line}  {row.reason}")
-        teller.step("", f"    {row.row[:ROW_SHOWN_MAX]}")
-    if len(refused) > REFUSED_SHOWN_MAX:
-        teller.step("", f"... and {len(refused) - REFUSED_SHOWN_MAX} more")
+    teller.heading(f"Refused: {pieces(len(refused), 'rows')}, all of them in {file}")
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in refused:
+        lines.setdefault((row.file, row.reason), []).append(str(row.line))
+    for (name, reason), found in list(lines.items())[:REASONS_SHOWN_MAX]:
+        shown = ", ".join(found[:LINES_SHOWN_MAX])
+        more = f" and {len(found) - LINES_SHOWN_MAX} more" if len(found) > LINES_SHOWN_MAX else ""
+        teller.line(f"  {escape(name)}, line {shown}{more}\n    {escape(reason)}")
+    if len(lines) > REASONS_SHOWN_MAX:
+        teller.line(f"  ... and {pieces(len(lines) - REASONS_SHOWN_MAX, 'other reasons')}")

@@ -13,7 +13,7 @@ from deploy.demo.freight import ContactFreight, CustomerEventFreight, DealFreigh
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class KnownSet:
     """A folder of files of one kind."""
 
     folder: str
@@ -28,14 +28,14 @@ class DataSet:
 
 
 SETS: Final = (
-    DataSet("online_retail", "*.csv*", online_retail.read, CustomerEventFreight()),
-    DataSet("access_log", "*.log*", access_log.read, CustomerEventFreight()),
-    DataSet("b2b_deals", "*.csv*", b2b_deals.read, DealFreight()),
-    DataSet("people", "*.csv*", people.read, ContactFreight()),
+    KnownSet("online_retail", "*.csv*", online_retail.read, CustomerEventFreight()),
+    KnownSet("access_log", "*.log*", access_log.read, CustomerEventFreight()),
+    KnownSet("b2b_deals", "*.csv*", b2b_deals.read, DealFreight()),
+    KnownSet("people", "*.csv*", people.read, ContactFreight()),
 )
 
 
-def present(directory: Path) -> Iterator[tuple[DataSet, Source]]:
+def present(directory: Path) -> Iterator[tuple[KnownSet, Source]]:
     """Yields each file that lies there, with its set."""
     for known in SETS:
         for source in known.sources(directory):
