@@ -1,0 +1,66 @@
+"""Facts that older releases recorded lead today to the profiles, and tell the facts, of then.
+
+`histories/identity/*.json` hold facts of contacts, deals and events as their logs do, with the
+profiles and the facts of identity they led to. Such a file is written once, by the release it is
+named for, and never edited: profiles that exist out there carry these ids.
+"""
+
+import json
+from pathlib import Path
+
+import asyncpg
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from rapport.common.v1.envelope_pb2 import Envelope
+from rapport.identity.v1.service_pb2 import ListProfilesRequest
+from services.identity.__main__ import SERVICE
+from services.identity.projections import list_profiles
+from tests.identity_world import apply, create
+
+HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.json"))
+
+
+async def led_to(database, envelopes):
+    """What today's code makes of facts, one by one."""
+    [consumer] = SERVICE.consumers
+    told = []
+    async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
+        async with pool.acquire() as connection:
+            await create(connection, "profiles")
+            for envelope in envelopes:
+                event = consumer.event_types.decode(ParseDict(envelope, Envelope()))
+                for change in await apply(connection, [event]):
+                    name = change.event.DESCRIPTOR.full_name
+                    told.append({"type": name, **MessageToDict(change.event)})
+        page = await list_profiles(pool, "acme", ListProfilesRequest())
+    return {"told": told, "profiles": [MessageToDict(profile) for profile in page.profiles]}
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_old_facts_lead_to_the_profiles_they_led_to(database, path):
+    history = json.loads(path.read_text(encoding="utf-8"))
+
+    found = await led_to(database, history["facts"])
+
+    assert history["profiles"] == found["profiles"]
+    assert history["told"] == found["told"]
+
+
+def test_every_fact_of_ours_is_told_in_some_history():
+    told = {
+        fact["type"]
+        for path in HISTORIES
+        for fact in json.loads(path.read_text(encoding="utf-8"))["told"]
+    }
+
+    assert told == {
+        f"rapport.identity.v1.{name}"
+        for name in (
+            "ProfileCreated",
+            "ProfileActivityRecorded",
+            "ProfileTraitsChanged",
+            "ProfilesMerged",
+            "ProfileSplit",
+        )
+    }

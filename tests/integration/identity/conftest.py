@@ -1,0 +1,66 @@
+"""The view on its own: facts happen to it, and it is asked who somebody is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from rapport.identity.v1.service_pb2 import ListProfilesRequest, ListTimelineRequest
+from services.identity.projections import (
+    find_profile_id,
+    get_profile,
+    list_profiles,
+    list_timeline,
+)
+from tests.identity_world import apply, create
+
+
+@dataclass
+class People:
+    """Profiles of the workspace `acme`."""
+
+    pool: Any
+
+    async def happens(self, *events):
+        """Applies each event as a batch of its own; returns the events that identity tells."""
+        told = []
+        async with self.pool.acquire() as connection:
+            for event in events:
+                told += [change.event for change in await apply(connection, [event])]
+        return told
+
+    async def profile(self, name, workspace="acme"):
+        return await get_profile(self.pool, workspace, f"profiles/{name}")
+
+    async def identifiers(self, name):
+        """What leads to a profile, e.g. {"user_id:u1"}."""
+        found = await self.profile(name)
+        return {f"{known.type}:{known.value}" for known in found.identifiers}
+
+    async def traits(self, name):
+        found = await self.profile(name)
+        return {trait: said.value for trait, said in found.traits.items()}
+
+    async def activities(self, name, **request):
+        """The names of what a person did, newest first."""
+        profile = await find_profile_id(self.pool, "acme", f"profiles/{name}")
+        asked = ListTimelineRequest(name=f"profiles/{name}", **request)
+        page = await list_timeline(self.pool, "acme", profile, asked)
+        return [entry.activity for entry in page.entries]
+
+    async def timeline(self, name, **request):
+        profile = await find_profile_id(self.pool, "acme", f"profiles/{name}")
+        asked = ListTimelineRequest(name=f"profiles/{name}", **request)
+        return await list_timeline(self.pool, "acme", profile, asked)
+
+    async def listed(self, workspace="acme", **request):
+        return await list_profiles(self.pool, workspace, ListProfilesRequest(**request))
+
+
+@pytest.fixture
+async def people(database):
+    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
+        async with pool.acquire() as connection:
+            await create(connection, "profiles")
+        yield People(pool)

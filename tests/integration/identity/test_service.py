@@ -1,0 +1,190 @@
+"""From a write in contacts, deals or events to the profile: over real feeds, in one piece."""
+
+import pytest
+
+from rapport.contacts.v1.service_pb2 import ChangeContactEmailRequest, CreateContactRequest
+from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
+from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
+from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest
+from rapport.events.v1.service_pb2_grpc import EventsServiceStub
+from rapport.identity.v1.events_pb2 import ProfileActivityRecorded, ProfileSplit
+from rapport.identity.v1.service_pb2 import (
+    GetProfileRequest,
+    ListProfilesRequest,
+    ListTimelineRequest,
+)
+from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
+from services.contacts.__main__ import SERVICE as CONTACTS
+from services.deals.__main__ import SERVICE as DEALS
+from services.events.__main__ import SERVICE as EVENTS
+from services.identity.__main__ import SERVICE as IDENTITY
+from services.kernel.errors import InvalidArgument, NotFound
+from services.kernel.log import read_all, read_heads, read_partition
+from services.kernel.rebuild import Rebuild
+from services.kernel.testing import eventually
+
+SERVICES = (CONTACTS, DEALS, EVENTS, IDENTITY)
+
+
+@pytest.fixture
+async def platform(databases, start_service):
+    """The four services, by name."""
+    started = {}
+    for service in SERVICES:
+        peers = {name: started[name].address for name in service.peers}
+        url = databases[service.name]
+        started[service.name] = await start_service(service, database_url=url, **peers)
+    return started
+
+
+@pytest.fixture
+async def databases(postgres):
+    """A database per service, gone when the services are."""
+    names = {service.name: f"test_of_identity_{service.name}" for service in SERVICES}
+    yield {service: await postgres.create_database(name) for service, name in names.items()}
+    for name in names.values():
+        await postgres.drop_database(name)
+
+
+async def told(identity):
+    """What identity has recorded."""
+    head = (await read_heads(identity.kernel.pool))[0]
+    found = []
+    async for batch in read_all(identity.kernel.pool, 0, after=0, until=head):
+        found += [identity.kernel.event_types.decode(envelope) for envelope in batch]
+    return found
+
+
+async def known_person(platform):
+    """A person who bought something and is a contact; returns the token of the last write."""
+    events = platform["events"].stub(EventsServiceStub)
+    contacts = platform["contacts"].stub(ContactsServiceStub)
+    await events.RecordCustomerEvents(
+        RecordCustomerEventsRequest(
+            customer_events=[
+                CustomerEvent(
+                    message_id="m1",
+                    type=CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY,
+                    user_id="u1",
+                    traits='{"email": "ada@example.com", "plan": "gold"}',
+                ),
+                CustomerEvent(
+                    message_id="m2",
+                    type=CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK,
+                    name="Order Completed",
+                    user_id="u1",
+                    anonymous_id="a1",
+                ),
+            ]
+        )
+    )
+    created = await contacts.CreateContact(
+        CreateContactRequest(contact_id="ada", given_name="Ada", email="ada@example.com")
+    )
+    return created.write_token
+
+
+async def test_a_read_with_the_token_of_a_write_sees_it_in_the_profile(platform):
+    token = await known_person(platform)
+    identity = platform["identity"].stub(IdentityServiceStub)
+
+    async def whole():
+        asked = GetProfileRequest(name="profiles/email:Ada@example.com", read_token=token)
+        profile = (await identity.GetProfile(asked)).profile
+        assert {f"{known.type}:{known.value}" for known in profile.identifiers} == {
+            "contact_id:ada",
+            "user_id:u1",
+            "email:ada@example.com",
+            "anonymous_id:a1",
+        }
+        return profile
+
+    # The token is of contacts: what events recorded before may still be on its way.
+    profile = await eventually(whole)
+    assert profile.traits["plan"].value == '"gold"'
+    listed = await identity.ListProfiles(ListProfilesRequest(filter='traits.plan = "gold"'))
+    assert [profile] == list(listed.profiles)
+    timeline = await identity.ListTimeline(ListTimelineRequest(name="profiles/contact_id:ada"))
+    assert {entry.activity for entry in timeline.entries} == {
+        "Contact Created",
+        "Order Completed",
+        "Person Identified",
+    }
+
+
+async def test_every_fact_of_ours_names_the_fact_it_follows_from(platform):
+    await known_person(platform)
+    contacts = platform["contacts"].stub(ContactsServiceStub)
+    identity = platform["identity"]
+
+    async def activities():
+        found = [e for e in await told(identity) if isinstance(e.event, ProfileActivityRecorded)]
+        assert len(found) == 3
+        return found
+
+    await eventually(activities)
+    await contacts.ChangeContactEmail(
+        ChangeContactEmailRequest(name="contacts/ada", email="new@example.com")
+    )
+
+    async def split():
+        found = [e for e in await told(identity) if isinstance(e.event, ProfileSplit)]
+        assert len(found) == 1
+        return found[0]
+
+    event = await eventually(split)
+    [(envelope, *_)] = [
+        [e for e in batch if e.type.endswith("ContactEmailChanged")]
+        async for batch in read_all(platform["contacts"].kernel.pool, 0, after=0, until=2)
+    ]
+    assert event.causation_id == envelope.event_id
+    assert event.correlation_id == envelope.correlation_id
+    assert event.actor == "services/identity"
+    assert event.stream == "profile-" + event.event.profile.removeprefix("profiles/")
+
+
+async def test_a_rebuild_beside_gives_the_same_rows(platform):
+    await known_person(platform)
+    identity = platform["identity"]
+
+    async def reached():
+        assert (
+            len([e for e in await told(identity) if isinstance(e.event, ProfileActivityRecorded)])
+            == 3
+        )
+
+    await eventually(reached)
+    [consumer] = IDENTITY.consumers
+    readers = {name: _reader(platform[name]) for name in consumer.sources}
+    kernel = identity.kernel
+    rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)
+    async for _ in rebuild.build():
+        pass
+    before = await told(identity)
+
+    comparison = await rebuild.swap()
+
+    assert comparison.equal
+    assert await told(identity) == before
+
+
+async def test_a_wrong_name_is_told_as_such(platform):
+    identity = platform["identity"].stub(IdentityServiceStub)
+    for name, error in (
+        ("profiles/email:nobody@example.com", NotFound),
+        ("profiles/shoe_size:43", InvalidArgument),
+        ("contacts/ada", InvalidArgument),
+    ):
+        with pytest.raises(error):
+            await identity.GetProfile(GetProfileRequest(name=name))
+        with pytest.raises(error):
+            await identity.ListTimeline(ListTimelineRequest(name=name))
+
+
+def _reader(asked):
+    """Reads a service's log from its database."""
+
+    async def read(partition, after, limit):
+        return await read_partition(asked.kernel.pool, partition, after=after, limit=limit)
+
+    return read
