@@ -1,6 +1,6 @@
 """The gateway as a client sees it: gRPC with an API key, and HTTP with a source's write key.
 
-Every call has a deadline and a bounded number of attempts. That repeating is harmless is the
+Every call has a deadline and is repeated for a bounded time. That repeating is harmless is the
 platform's promise, so it is used: reads change nothing, customer events are known by their message
 ids, commands by a request id made of their own content.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +33,8 @@ from services.kernel.errors import DeadlineExceeded, RapportError, Reason, Unava
 from services.kernel.wire_errors import from_rpc_error
 
 WITHIN_S: Final = 15.0
-ATTEMPTS_MAX: Final = 6
+# A process that dies is back within seconds; on a machine with much to do within some more.
+REPEAT_FOR_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.1
 PAUSE_MAX_S: Final = 2.0
 
@@ -69,29 +71,29 @@ class Door:
         within_s: float = WITHIN_S,
     ) -> R:
         """Asks once, and again where that can help; raises a RapportError."""
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        patience = _Patience()
+        while True:
             try:
                 return await method(request, timeout=within_s, metadata=self.metadata)
             except grpc.aio.AioRpcError as error:
                 refusal = from_rpc_error(error)
-                if attempt == ATTEMPTS_MAX or not _may_pass(refusal):
+                if patience.is_over or not _may_pass(refusal):
                     raise refusal from error
-            await _pause(attempt)
-        raise AssertionError("the last attempt returns or raises")
+            await patience.pause()
 
     async def track(self, batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Sends customer events as a website's tracker does: HTTP, JSON, the write key."""
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        patience = _Patience()
+        while True:
             try:
                 answer = await self._http.post("/v1/batch", json={"batch": list(batch)})
             except httpx.TransportError as error:
-                if attempt == ATTEMPTS_MAX:
+                if patience.is_over:
                     raise Unavailable("gateway") from error
             else:
-                if not answer.is_server_error or attempt == ATTEMPTS_MAX:
+                if not answer.is_server_error or patience.is_over:
                     return _answered(answer)
-            await _pause(attempt)
-        raise AssertionError("the last attempt returns or raises")
+            await patience.pause()
 
 
 @asynccontextmanager
@@ -150,6 +152,17 @@ def _answered(answer: httpx.Response) -> dict[str, Any]:
     )
 
 
-async def _pause(attempt: int) -> None:
-    longest_s = min(FIRST_PAUSE_S * 2**attempt, PAUSE_MAX_S)
-    await asyncio.sleep(longest_s * random.uniform(0.5, 1.0))
+class _Patience:
+    """How long one question is repeated, in growing and uneven steps."""
+
+    def __init__(self) -> None:
+        self._ends_at = time.monotonic() + REPEAT_FOR_S
+        self._longest_s = FIRST_PAUSE_S
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._ends_at
+
+    async def pause(self) -> None:
+        await asyncio.sleep(self._longest_s * random.uniform(0.5, 1.0))
+        self._longest_s = min(self._longest_s * 2, PAUSE_MAX_S)
