@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.errors import Aborted, ResourceExhausted
-from services.kernel.recorded import Recorded
+from services.kernel.recorded import Recorded, set_timestamp
 from services.kernel.sql import Tx, columns
 
 if TYPE_CHECKING:
@@ -329,6 +329,6 @@ def _envelope(row: Record) -> Envelope:
         correlation_id=row["correlation_id"],
         causation_id=row["causation_id"],
     )
-    envelope.occur_time.FromDatetime(row["occur_time"])
-    envelope.record_time.FromDatetime(row["record_time"])
+    set_timestamp(envelope.occur_time, row["occur_time"])
+    set_timestamp(envelope.record_time, row["record_time"])
     return envelope

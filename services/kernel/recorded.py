@@ -125,3 +125,10 @@ def timestamp_of(moment: datetime) -> Timestamp:
     timestamp = Timestamp()
     timestamp.FromDatetime(moment)
     return timestamp
+
+
+def set_timestamp(timestamp: Timestamp, moment: datetime) -> None:
+    """Write an aware datetime into a protobuf timestamp, many times faster than `FromDatetime`."""
+    since = moment - _EPOCH
+    timestamp.seconds = since.days * 86_400 + since.seconds
+    timestamp.nanos = since.microseconds * 1000
