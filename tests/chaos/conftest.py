@@ -1,8 +1,20 @@
 """Chance for the tests that disturb: a failure tells its seed, and `--seed` repeats it."""
 
 import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
+
+from deploy.stack.platform import Platform
+from deploy.stack.ports import free_port
+from deploy.stack.settings import Settings
+from tests.chaos.platform_load import Acknowledged
 
 
 def pytest_addoption(parser):
@@ -17,3 +29,37 @@ def chance(request):
         seed = random.SystemRandom().randrange(2**32)
     request.node.add_report_section("setup", "seed", f"repeat it with --seed {seed}")
     return random.Random(seed)
+
+
+@dataclass
+class Chaos:
+    """A platform to disturb, and what its clients were told over all tests that share it."""
+
+    settings: Settings
+    platform: Platform
+    acknowledged: Acknowledged = field(default_factory=Acknowledged)
+    _numbers: count = field(default_factory=count)
+
+    def new_name(self):
+        """A name for what one test makes."""
+        return f"load-{next(self._numbers)}"
+
+    async def start_again(self):
+        """Ends what is left of the platform and starts it anew on the same data, same addresses."""
+        await self.platform.__aexit__(None, None, None)
+        self.platform = await Platform(self.settings).__aenter__()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chaos() -> AsyncIterator[Chaos]:
+    """One whole platform with servers of its own for all chaos tests: it must bear them all."""
+    directory = Path(tempfile.mkdtemp(prefix="rapport-chaos-"))
+    directory.chmod(0o711)
+    settings = Settings(data_dir=directory / "data", grpc_port=free_port(), http_port=free_port())
+    settings.data_dir.mkdir()
+    shared = Chaos(settings, await Platform(settings).__aenter__())
+    try:
+        yield shared
+    finally:
+        await shared.platform.__aexit__(None, None, None)
+        shutil.rmtree(directory)
