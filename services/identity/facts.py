@@ -69,6 +69,7 @@ class Activity:
 class Fact:
     """What one event says: who was seen together, what they did, what is known of them.
 
+    It belongs to the atom, the node of its strongest identifier.
     `identifiers` are live, the strongest first. `links` are declared to be one person. `asserted`
     says, per slot of the record that is the strongest identifier, what is there now.
     """
@@ -76,6 +77,7 @@ class Fact:
     event: Recorded
     key: bytes
     occur_time: datetime
+    atom: str
     identifiers: tuple[Identifier, ...]
     activity: Activity
     traits: Traits
@@ -91,11 +93,6 @@ class Fact:
     def activity_id(self) -> UUID:
         """The id of the event, by which its activity is known."""
         return self.event.event_id
-
-    @property
-    def atom(self) -> str:
-        """The node it belongs to."""
-        return self.identifiers[0].node
 
 
 Deal = tuple[str, str]  # workspace, deal id
@@ -165,6 +162,7 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
         event=event,
         key=key_of(received, event.event_id),
         occur_time=utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time,
+        atom=identifiers[0].node,
         identifiers=identifiers,
         activity=_customer_activity(sent),
         traits=traits_of(said),
@@ -258,6 +256,7 @@ def _crm_fact(
         event=event,
         key=key_of(event.record_time, event.event_id),
         occur_time=event.occur_time,
+        atom=found.node,
         identifiers=(found,),
         activity=Activity(kind, _ACTIVITIES[type(event.event)], resource, details),
         traits=traits,

@@ -9,7 +9,6 @@ is valid); wherever they do not apply, it names the cluster to resolve anew.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from services.identity.identifiers import TYPES
 CLUSTER_NODES_MAX = 1_000
 
 Pair = tuple[str, str]
+Counts = dict[str, int]  # by the name of a limited type
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Cluster:
     """Nodes that are one person, and how many distinct values of each limited type they hold."""
 
     nodes: list[str]
-    counts: Counter[str]
+    counts: Counts
 
     @classmethod
     def of(cls, node: str, type_name: str) -> Cluster:
@@ -63,7 +63,7 @@ class Cluster:
         return all(
             count + other.counts[name] <= _LIMITS[name]
             for name, count in self.counts.items()
-            if other.counts[name]
+            if name in other.counts
         )
 
 
@@ -73,14 +73,13 @@ class Clusters:
 
     by_node: dict[str, Cluster] = field(default_factory=dict)
 
-    def join(self, one: Cluster, other: Cluster, counts: Counter[str]) -> Cluster:
+    def join(self, one: Cluster, other: Cluster, counts: Counts) -> None:
         """Merges two clusters into one that holds `counts` values of each limited type."""
         large, small = (one, other) if len(one.nodes) >= len(other.nodes) else (other, one)
         large.nodes.extend(small.nodes)
         large.counts = counts
         for node in small.nodes:
             self.by_node[node] = large
-        return large
 
     def distinct(self) -> list[Cluster]:
         """Each cluster once."""
@@ -105,9 +104,9 @@ def resolve(types: Mapping[str, str], edges: Iterable[Edge]) -> Resolution:
             continue
         if edge.is_link and len(one.nodes) + len(other.nodes) <= CLUSTER_NODES_MAX:
             # Links come before all other edges, so whatever they join counts as one value.
-            clusters.join(one, other, one.counts | other.counts)
+            clusters.join(one, other, _largest(one.counts, other.counts))
         elif not edge.is_link and one.may_join(other):
-            clusters.join(one, other, one.counts + other.counts)
+            clusters.join(one, other, _sum(one.counts, other.counts))
         else:
             rejected.add(edge.pair)
     found = [cluster.nodes for cluster in clusters.distinct()]
@@ -159,13 +158,25 @@ class Joining:
             # It may make room under a limit, and so let in an edge that was rejected.
             self.unresolved.update(edge.pair)
         elif one is not other and one.may_join(other):
-            self.clusters.join(one, other, one.counts + other.counts)
+            self.clusters.join(one, other, _sum(one.counts, other.counts))
         elif one is not other:
             self.unresolved.update(edge.pair)
 
 
-def _counts(type_names: Iterable[str]) -> Counter[str]:
-    return Counter(name for name in type_names if name in _LIMITS)
+def _counts(type_names: Iterable[str]) -> Counts:
+    counts: Counts = {}
+    for name in type_names:
+        if name in _LIMITS:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _sum(one: Counts, other: Counts) -> Counts:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one | other}
+
+
+def _largest(one: Counts, other: Counts) -> Counts:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in one | other}
 
 
 def _place(edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
