@@ -41,8 +41,8 @@ fmt: gen ## Format Python and protos
 	$(BIN)/ruff format
 	$(BIN)/buf format protos --write
 
-bench: gen ## Measure beside the bare resource; numbers go to docs/bench
-	$(BIN)/python -m tests.bench
+bench: gen ## Measure beside the bare resource and another library: make bench B=--quick
+	$(BIN)/python -m tests.bench $(B)
 
 gen: $(READY) ## Generate Python from the protos into protos/gen
 	@$(BIN)/python protos/generate.py

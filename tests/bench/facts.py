@@ -1,0 +1,118 @@
+"""Logs full of facts, and the feed of one of them: what consumers and rebuilds are measured on.
+
+Made once per run, through the log's own append, whichever section asks first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+
+from asyncpg import Pool
+from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry
+
+from deploy.stack.keys import WORKSPACE
+from rapport.common.v1.envelope_pb2 import Envelope
+from services.events.receipts import Batch
+from services.kernel.clock import SystemClock, new_id
+from services.kernel.feed import FeedConnection, stream_name
+from services.kernel.log import Append, Log, NewEvent, Origin, read_heads
+from services.kernel.reader import FeedReader, ReaderMetrics
+from services.kernel.relay import Relay, RelayMetrics
+from services.kernel.runtime import open_pool
+from services.kernel.tables import create_kernel_tables
+from tests.bench.people import EVENTS_PER_VISITOR, Shop, contact_events, deal_events
+from tests.bench.world import World, caught_up
+
+FILL_BATCH = 1_000
+STOP_WITHIN_S = 10.0
+
+
+async def log_of(world: World, service: str) -> str:
+    """The URL of the database with a service's filled log."""
+    name = f"facts_{service}"
+    if name not in world.made:
+        world.made[name] = await world.postgres.create_database(name)
+        async with open_pool(world.made[name]) as pool:
+            async with pool.acquire() as connection:
+                await create_kernel_tables(connection, 1)
+            await _fill(pool, service, _facts(world, service))
+            await pool.execute("analyze")
+    return world.made[name]
+
+
+async def feed_of_events(world: World) -> int:
+    """Fills the feed of customer events from their log; answers how many there are."""
+    url = await log_of(world, "events")
+    async with open_pool(url) as pool, world.feed() as connection:
+        head = (await read_heads(pool))[0]
+        if "feed" not in world.made:
+            async with relaying(pool, connection) as relay:
+                await caught_up(lambda: relay.position >= head)
+            world.made["feed"] = stream_name("events", 0)
+    return head
+
+
+@asynccontextmanager
+async def relaying(pool: Pool, connection: FeedConnection) -> AsyncIterator[Relay]:
+    """The relay of the customer events' log while it runs."""
+    relay = Relay(
+        pool,
+        connection,
+        service="events",
+        partition=0,
+        metrics=RelayMetrics(CollectorRegistry()),
+    )
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        async with asyncio.timeout(STOP_WITHIN_S):
+            await task
+
+
+def reader_of_events(connection: FeedConnection, *, after: int = 0) -> FeedReader:
+    """A reader of the customer events' feed that must never ask the owner."""
+    return FeedReader(
+        connection,
+        service="events",
+        partition=0,
+        after_position=after,
+        hole_reader=_no_owner,
+        metrics=ReaderMetrics(CollectorRegistry()),
+    )
+
+
+async def _no_owner(partition: int, after_position: int, limit: int) -> Sequence[Envelope]:
+    raise AssertionError(f"the feed lacks {limit} after {partition}/{after_position}")
+
+
+def _facts(world: World, service: str) -> Iterable[tuple[str, NewEvent]]:
+    sizes = world.sizes
+    if service == "contacts":
+        return _now(contact_events(sizes.facts_contacts))
+    if service == "deals":
+        return _now(deal_events(sizes.facts_deals))
+    shop = Shop("facts", visitors=sizes.customer_events // EVENTS_PER_VISITOR)
+    batch = Batch(
+        shop.customer_events(sizes.customer_events), receive_time=SystemClock().now(), call="bench"
+    )
+    return ((stream, NewEvent(*fact)) for stream, fact in batch.fresh.items())
+
+
+def _now(events: Iterable[tuple[str, Message]]) -> Iterable[tuple[str, NewEvent]]:
+    return ((stream, NewEvent(event)) for stream, event in events)
+
+
+async def _fill(pool: Pool, service: str, facts: Iterable[tuple[str, NewEvent]]) -> None:
+    log = Log(service=service, partitions=1, clock=SystemClock(), new_id=new_id)
+    origin = Origin(WORKSPACE, "api_keys/bench", "bench", "")
+    left = iter(facts)
+    while batch := list(islice(left, FILL_BATCH)):
+        appends = [Append(origin, stream, [event]) for stream, event in batch]
+        async with pool.acquire() as connection, connection.transaction():
+            await log.append(connection, appends)
