@@ -98,7 +98,7 @@ def resolve(types: Mapping[str, str], edges: Iterable[Edge]) -> Resolution:
     """Resolves nodes (with the type of each) and edges; their order does not matter."""
     clusters = Clusters({node: Cluster.of(node, name) for node, name in types.items()})
     rejected = set()
-    for edge in sorted(edges, key=lambda edge: _place(edge, types)):
+    for edge in sorted(edges, key=lambda edge: place_of(edge, types)):
         one, other = clusters.by_node[edge.weak], clusters.by_node[edge.strong]
         if one is other:
             continue
@@ -137,17 +137,21 @@ class Joining:
     """Adds edges to clusters that are resolved already.
 
     A new edge inside one cluster changes nothing, wherever it stands in the canonical order; one
-    whose union is valid joins the two. Everything else needs the whole island of the cluster, all
-    that hangs together by edges, rejected or not: it is named in `unresolved`, by a node.
+    whose union is valid joins the two; one whose place is taken (`is_taken`) is rejected, and
+    changes nothing else. What else breaks a limit waits in `refused`, and needs the whole island:
+    all that hangs together by edges, rejected or not. `unresolved` names islands by a node.
     """
 
     def __init__(self) -> None:
         self.clusters = Clusters()
         self.unresolved: set[str] = set()
+        self.refused: list[Edge] = []
+        self._types: dict[str, str] = {}
 
     def add_cluster(self, types: Mapping[str, str]) -> None:
         """Adds a cluster as it is: its nodes and the type of each."""
         cluster = Cluster.of_members(types)
+        self._types.update(types)
         for node in types:
             self.clusters.by_node[node] = cluster
 
@@ -160,7 +164,28 @@ class Joining:
         elif one is not other and one.may_join(other):
             self.clusters.join(one, other, _sum(one.counts, other.counts))
         elif one is not other:
-            self.unresolved.update(edge.pair)
+            self.refused.append(edge)
+
+    def rivals(self, edge: Edge) -> list[Pair]:
+        """Returns the edges that may have taken the place of a refused one.
+
+        Where one person may have a single value of the strong end's type, these are the edges from
+        the weak end to the values of that type in its own cluster.
+        """
+        type_name = self._types[edge.strong]
+        if TYPES[type_name].limit != 1:
+            return []
+        nodes = self.clusters.by_node[edge.weak].nodes
+        return [(edge.weak, node) for node in nodes if self._types[node] == type_name]
+
+    def is_taken(self, edge: Edge, rivals: Iterable[Edge]) -> bool:
+        """Tells whether a rival that is not rejected comes before an edge.
+
+        At the edge's place in the order the rival has joined its ends, so the union would hold two
+        values where one is allowed, whatever else happened before: the kiosk belongs to somebody.
+        """
+        place = place_of(edge, self._types)
+        return any(place_of(rival, self._types) < place for rival in rivals)
 
 
 def _counts(type_names: Iterable[str]) -> Counts:
@@ -179,8 +204,8 @@ def _largest(one: Counts, other: Counts) -> Counts:
     return {name: max(one.get(name, 0), other.get(name, 0)) for name in one | other}
 
 
-def _place(edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
-    """The place of an edge in the canonical order."""
+def place_of(edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
+    """Returns the place of an edge in the canonical order."""
     if edge.is_link:
         return 0, 0, 0, edge.key, edge.pair
     weak, strong = TYPES[types[edge.weak]].rank, TYPES[types[edge.strong]].rank

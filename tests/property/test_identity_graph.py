@@ -68,37 +68,56 @@ def test_the_order_of_edges_is_not_seen(drawn, rng):
 
 
 @given(graphs(), st.data())
-def test_joining_an_edge_is_exact_unless_it_says_that_it_is_not(drawn, data):
+def test_joining_edges_is_exact_until_it_says_that_it_is_not(drawn, data):
     types, edges = drawn
-    known = edges[: data.draw(st.integers(0, len(edges)))]
-    joining = joined(types, known)
-    for edge in edges[len(known) :]:
+    count = data.draw(st.integers(0, len(edges)))
+    known, joining = edges[:count], joined(types, edges[:count])
+    for edge in edges[count:]:
         joining.add_edge(edge)
-        if joining.unresolved:
+        if joining.unresolved or joining.refused:
             break
         known.append(edge)
 
-    found = [cluster.nodes for cluster in joining.clusters.distinct()]
-    assert partition(found) == partition(resolve(types, known).clusters)
+    assert found_by(joining) == partition(resolve(types, known).clusters)
 
 
-def test_joining_is_exact_in_a_dense_crowd():
-    rng = random.Random(0)
-    joined_count = 0
-    for _ in range(4_000):
-        types = {f"n{n}": rng.choice(sorted(TYPES)) for n in range(rng.randint(2, 12))}
-        pairs = list(combinations(sorted(types), 2))
-        chosen = rng.sample(pairs, rng.randint(1, min(len(pairs), 16)))
-        edges = [Edge(*pair, rng.choice(KEYS), rng.random() < 0.1) for pair in chosen]
+def test_each_short_way_is_exact_in_a_dense_crowd():
+    rng, taken_count, joined_count = random.Random(0), 0, 0
+    for _ in range(6_000):
+        types, edges = dense_graph(rng)
         assert_as_reference(types, edges)
-        joining = joined(types, edges[:-1])
-        joining.add_edge(edges[-1])
-        if not joining.unresolved:
+        *known, edge = edges
+        before, after = resolve(types, known), resolve(types, edges)
+        joining = joined(types, known)
+        joining.add_edge(edge)
+        if not joining.unresolved and not joining.refused:
             joined_count += 1
-            found = [cluster.nodes for cluster in joining.clusters.distinct()]
-            assert partition(found) == partition(resolve(types, edges).clusters)
+            assert found_by(joining) == partition(after.clusters)
+        elif joining.refused:
+            pairs = set(joining.rivals(edge)) - before.rejected
+            rivals = [rival for rival in known if rival.pair in pairs]
+            if joining.is_taken(edge, rivals):
+                taken_count += 1
+                assert partition(after.clusters) == partition(before.clusters)
+                assert after.rejected == before.rejected | {edge.pair}
 
     assert joined_count > 1_000
+    assert taken_count > 200
+
+
+def dense_graph(rng):
+    """Few nodes, many edges from the weak to the strong, in any order."""
+    nodes = [f"n{n}" for n in range(rng.randint(2, 12))]
+    types = {node: rng.choice(sorted(TYPES)) for node in nodes}
+    ranked = sorted(nodes, key=lambda node: (-TYPES[types[node]].rank, node))
+    pairs = list(combinations(ranked, 2))
+    chosen = rng.sample(pairs, rng.randint(1, min(len(pairs), 16)))
+    return types, [Edge(*pair, rng.choice(KEYS), rng.random() < 0.1) for pair in chosen]
+
+
+def found_by(joining):
+    """The clusters that joining has come to."""
+    return partition(cluster.nodes for cluster in joining.clusters.distinct())
 
 
 def joined(types, edges):

@@ -205,7 +205,7 @@ class Islands:
             self.profiles[node] = profile
             self.components.union(node, profile or node)
 
-    async def _load_edges(self, edges: dict[Pair, Edge]) -> None:
+    async def _load_edges(self, edges: Iterable[Pair]) -> None:
         """Loads those of the edges that are known already."""
         asked = [(self.workspaces[weak], weak, strong) for weak, strong in edges]
         if asked:
@@ -244,10 +244,25 @@ class Islands:
                 moved.update(pair)
             if is_link != old.is_link:
                 self._joining.unresolved.update(pair)
+        await self._settle_refused()
         if moved:
             # Where nothing was rejected all is one valid cluster, whatever the order of its edges.
             contested = await self._rejected_at(self._nodes_with(moved))
             self._joining.unresolved |= {node for pair in contested for node in pair[1:]}
+
+    async def _settle_refused(self) -> None:
+        """Rejects the edges whose place is taken; the islands of the others are to be resolved."""
+        refused = self._joining.refused
+        rivals = {edge.pair: self._joining.rivals(edge) for edge in refused}
+        unknown = {pair for pairs in rivals.values() for pair in pairs if pair not in self._edges}
+        await self._load_edges(unknown - self._changed_edges.keys())
+        known = self._edges | self._changed_edges
+        for edge in refused:
+            stored = [known[pair] for pair in rivals[edge.pair] if pair in known]
+            if self._joining.is_taken(edge, [rival for rival, rejected in stored if not rejected]):
+                self._changed_edges[edge.pair] = edge, True
+            else:
+                self._joining.unresolved.update(edge.pair)
 
     async def _resolve(self) -> None:
         """Resolves the islands of what could not be joined, from all their edges."""
