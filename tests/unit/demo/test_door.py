@@ -20,7 +20,7 @@ class Method:
         self._statuses = list(statuses)
         self.calls = 0
 
-    async def __call__(self, request, *, timeout, metadata):
+    async def __call__(self, _, *, timeout, metadata):
         self.calls += 1
         assert ("authorization", "Bearer rk_1") in metadata
         assert timeout > 0
