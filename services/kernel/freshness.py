@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from services.kernel.bell import Bell
 from services.kernel.caller import current_caller_or_none
 from services.kernel.checkpoint import read_positions
 from services.kernel.errors import DeadlineExceeded, Reason
@@ -31,13 +33,13 @@ class Freshness:
         """`sources`: the logs each asynchronous view reads; a view not in it is read at once."""
         self._pool = pool
         self._sources = sources
-        self._advanced: dict[str, asyncio.Event] = {view: asyncio.Event() for view in sources}
+        self._bells = {view: Bell() for view in sources}
 
     def wake(self, view: str | None) -> None:
         """Say that a view's checkpoint has moved; None says that any may have."""
-        for name, event in self._advanced.items():
+        for name, bell in self._bells.items():
             if view in (None, name):
-                event.set()
+                bell.ring()
 
     async def wait(self, view: str, read_token: str) -> None:
         """Return when the view is at least as fresh as the write that returned the token.
@@ -53,31 +55,31 @@ class Freshness:
             for landing in decode_write_token(read_token)
             if landing.service in self._sources.get(view, ())
         ]
+        if not wanted:
+            return
         caller = current_caller_or_none()
         remaining_s = caller.remaining_s if caller else None
         wait_s = WAIT_DEFAULT_S if remaining_s is None else remaining_s - ANSWER_RESERVE_S
         try:
-            async with asyncio.timeout(max(wait_s, 0.0)):
-                while not await self._reached(view, wanted):
-                    await self._next_advance(view)
+            with self._bells[view].listening() as advanced:
+                async with asyncio.timeout(max(wait_s, 0.0)):
+                    while not await self._reached(view, wanted, advanced):
+                        await _next_advance(advanced)
         except TimeoutError:
             raise DeadlineExceeded(
                 Reason.VIEW_BEHIND, f"{view} has not got that far yet; try again", {"view": view}
             ) from None
 
-    async def _reached(self, view: str, wanted: Sequence[Landing]) -> bool:
-        if not wanted:
-            return True
-        self._advanced[view].clear()
+    async def _reached(self, view: str, wanted: Sequence[Landing], advanced: asyncio.Event) -> bool:
+        advanced.clear()
         positions = await read_positions(self._pool, view)
         return all(
             positions.get((landing.service, landing.partition), 0) >= landing.position
             for landing in wanted
         )
 
-    async def _next_advance(self, view: str) -> None:
-        try:
-            async with asyncio.timeout(SAFETY_POLL_S):
-                await self._advanced[view].wait()
-        except TimeoutError:
-            return
+
+async def _next_advance(advanced: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SAFETY_POLL_S):
+            await advanced.wait()

@@ -59,6 +59,8 @@ delete from kernel.parked
 where consumer = $1 and source = $2 and partition = $3 and position = any($4::bigint[])
 """
 
+_FORGET = "delete from kernel.parked where consumer = $1"
+
 
 class TooManyParkedError(Exception):
     """When so many streams are parked that the fault must be ours: the consumer stops."""
@@ -110,6 +112,11 @@ async def positions_of_stream(tx: Tx, place: Place, workspace: str, stream: str)
 async def unpark(tx: Tx, place: Place, positions: Sequence[int]) -> None:
     """Forget that events were parked, because they have been applied."""
     await tx.execute(_UNPARK, place.consumer, place.source, place.partition, list(positions))
+
+
+async def forget_parked(tx: Tx, consumer: str) -> None:
+    """Forget all that was parked, because a generation that holds it has become the live one."""
+    await tx.execute(_FORGET, consumer)
 
 
 async def count_attempt(pool: Pool, place: Place, workspace: str, stream: str, reason: str) -> None:

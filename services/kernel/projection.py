@@ -29,6 +29,7 @@ from services.kernel.checkpoint import (
     take_lease,
 )
 from services.kernel.database import is_conflict, is_passing, transaction
+from services.kernel.feed import ForeignFeedError
 from services.kernel.parking import BEHIND_PARKED, Poison
 from services.kernel.recorded import EventTypes, Recorded, UndecodableEventError
 from services.kernel.view import append_with_views
@@ -260,11 +261,7 @@ async def retry_parked(
             if consumer.policy is not None:
                 await log.lock_heads(tx, set(range(log.partitions)))
             positions = await parking.positions_of_stream(tx, place, workspace, stream)
-            envelopes = [
-                envelope
-                for position in positions
-                for envelope in await read_source(place.partition, position - 1, 1)
-            ]
+            envelopes = [await _read_one(read_source, place, position) for position in positions]
             events = [consumer.event_types.decode(envelope) for envelope in envelopes]
             await fold(tx, log, consumer, events, views)
             await parking.unpark(tx, place, positions)
@@ -273,6 +270,13 @@ async def retry_parked(
         await parking.count_attempt(pool, place, workspace, stream, reason_of(error))
         raise
     return len(positions)
+
+
+async def _read_one(read_source: HoleReader, place: Place, position: int) -> Envelope:
+    found = await read_source(place.partition, position - 1, 1)
+    if [event.position for event in found] != [position]:
+        raise ForeignFeedError(f"the log of {place.source} lacks position {position}, once parked")
+    return found[0]
 
 
 def reason_of(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from services.kernel.checkpoint import Place, create_checkpoint, read_positions
 from services.kernel.database import transaction
 from services.kernel.log import READ_BATCH_SIZE, Log, read_heads, read_partition
+from services.kernel.parking import forget_parked
 from services.kernel.projection import Consumer
 from services.kernel.view import LIVE, RETIRED, add_generation, digest, schema_of
 
@@ -136,6 +137,7 @@ class Rebuild:
     async def compare(self) -> Comparison:
         """Digests of both generations at the same positions, taken in one snapshot."""
         generation = await self._built_generation()
+        await self._draw_level()
         async with self.pool.acquire() as snapshot:
             async with self._held() as (_, live):
                 async with transaction(self.pool) as tx:
@@ -160,6 +162,7 @@ class Rebuild:
         if not comparison.equal and not accept_difference:
             raise DifferenceError(f"the generations of {self.view.name} differ; see `compare`")
         generation = await self._built_generation()
+        await self._draw_level()
         async with self._held() as (tx, live):
             await self._catch_up(tx, generation, live)
             old = await tx.fetchval(_LIVE_GENERATION, self.view.name)
@@ -172,6 +175,8 @@ class Rebuild:
             await tx.execute(_SET_STATUS, self.view.name, old, RETIRED, None)
             await tx.execute(_SET_STATUS, self.view.name, generation, LIVE, now)
             await tx.execute(_DROP_CHECKPOINTS, self.view.name, generation)
+            # A rebuild is strict: the new generation holds what the old one put aside.
+            await forget_parked(tx, self.view.name)
         return comparison
 
     async def drop(self, generation: int) -> None:
@@ -204,6 +209,11 @@ class Rebuild:
                 f"no generation of {self.view.name} is being built: run `rebuild` first"
             )
         return generation
+
+    async def _draw_level(self) -> None:
+        """Catch up while nothing is held, so that little is left to do while the writers wait."""
+        async for _ in self.build():
+            pass
 
     async def _positions(self, generation: int) -> tuple[Positions, Positions]:
         """The live positions, and how far the new generation is."""

@@ -25,9 +25,15 @@ from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
 from services.kernel import telemetry
 from services.kernel.bell import Bell
 from services.kernel.caller import CallerSigner
-from services.kernel.checkpoint import ADVANCED_CHANNEL, read_positions
+from services.kernel.checkpoint import (
+    ADVANCED_CHANNEL,
+    Place,
+    create_checkpoint,
+    read_positions,
+)
 from services.kernel.clock import Clock, SystemClock, new_id
 from services.kernel.config import ServiceConfig
+from services.kernel.database import is_passing, transaction
 from services.kernel.decider import Commands
 from services.kernel.errors import RapportError
 from services.kernel.feed import FeedConnection
@@ -57,6 +63,8 @@ if TYPE_CHECKING:
 POOL_SIZE_MAX = 10
 STATEMENT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
+# A process that froze within a transaction holds the log's heads against all its replicas.
+IDLE_IN_TRANSACTION_MAX_S = 30
 PARTITIONS_RETRY_S = 0.5
 GARBAGE_OBJECTS_MAX = 50_000
 
@@ -134,7 +142,11 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
         max_size=POOL_SIZE_MAX,
         command_timeout=STATEMENT_TIMEOUT_S,
         timeout=CONNECT_TIMEOUT_S,
-        server_settings={"application_name": "rapport", "jit": "off"},
+        server_settings={
+            "application_name": "rapport",
+            "jit": "off",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_MAX_S * 1000}",
+        },
         reset=_leave_as_it_is,
     )
     try:
@@ -285,7 +297,7 @@ def _start_projections(
         )
 
     async def follow(consumer: Consumer[Any], source: str) -> None:
-        for partition in await _partitions_of(process.kernel.pool, consumer, source, sources):
+        for partition in await partitions_of(process.kernel.pool, consumer, source, sources):
             projection = Projection(
                 pool=process.kernel.pool,
                 log=process.kernel.log,
@@ -304,17 +316,23 @@ def _start_projections(
             process.spawn(f"projections {consumer.name} {source}", follow(consumer, source))
 
 
-async def _partitions_of(
+async def partitions_of(
     pool: Pool, consumer: Consumer[Any], source: str, sources: Mapping[str, Source]
 ) -> Sequence[int]:
     """The partitions of a source: known from earlier, else asked until its owner answers."""
     while True:
-        known = [p for (name, p) in await read_positions(pool, consumer.name) if name == source]
-        if known:
-            return known
         try:
-            return await sources[source].partitions()
-        except RapportError:
+            known = [p for (name, p) in await read_positions(pool, consumer.name) if name == source]
+            if not known:
+                known = list(await sources[source].partitions())
+                # All or none, else a crash in between would leave the others unknown for ever.
+                async with transaction(pool) as tx:
+                    for partition in sorted(known):
+                        await create_checkpoint(tx, Place(consumer.name, source, partition))
+            return known
+        except Exception as error:
+            if not (isinstance(error, RapportError) or is_passing(error)):
+                raise
             await asyncio.sleep(PARTITIONS_RETRY_S)
 
 

@@ -112,10 +112,18 @@ begin
     raise exception 'the log is append-only: % on kernel.events is refused', tg_op;
 end $$;
 
-create or replace trigger events_are_facts before update or delete on kernel.events
-    for each row execute function kernel.refuse_change();
-create or replace trigger events_are_not_truncated before truncate on kernel.events
-    for each statement execute function kernel.refuse_change();
+-- Not `create or replace trigger`: it would wait for a vacuum, and all writers behind it.
+do $$ begin
+    if not exists (
+        select from pg_trigger
+        where tgrelid = 'kernel.events'::regclass and tgname = 'events_are_not_truncated'
+    ) then
+        create trigger events_are_facts before update or delete on kernel.events
+            for each row execute function kernel.refuse_change();
+        create trigger events_are_not_truncated before truncate on kernel.events
+            for each statement execute function kernel.refuse_change();
+    end if;
+end $$;
 """
 
 _ADD_HEADS = """

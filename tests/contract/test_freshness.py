@@ -79,6 +79,30 @@ async def test_a_waiting_read_goes_on_when_the_view_arrives(freshness, pool, mon
     await waiting
 
 
+async def test_a_notification_wakes_all_waiting_reads_also_while_others_begin(freshness, pool):
+    """Without an event for each wait the second read cleared the wake-up of the first."""
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowOnce:
+        async def fetch(self, *query):
+            rows = await pool.fetch(*query)
+            if not reading.is_set():
+                reading.set()
+                await go_on.wait()
+            return rows
+
+    freshness._pool = SlowOnce()
+    token = encode_write_token("contacts", {0: 6})
+    first = asyncio.create_task(freshness.wait("profiles", token))
+    await reading.wait()
+    await pool.execute(MOVE, 6)
+    freshness.wake("profiles")
+    await freshness.wait("profiles", token)
+    go_on.set()
+
+    await first  # little patience is less than the safety poll
+
+
 @pytest.mark.parametrize("token", ["%%%", "abc", "ZZZZ" * 50, "é"])
 async def test_a_token_that_no_write_returned_is_refused(freshness, token):
     with pytest.raises(InvalidArgument) as caught:

@@ -17,6 +17,8 @@ from services.kernel.errors import (
 )
 from services.kernel.group_commit import GROUP_SIZE_MAX
 from services.kernel.log import Append, NewEvent, Origin, read_heads
+from services.kernel.runtime import open_pool
+from services.kernel.tables import create_kernel_tables
 from services.kernel.testing import eventually
 from services.kernel.tokens import decode_write_token
 from services.kernel.work import Change, Work
@@ -366,3 +368,28 @@ async def test_a_decider_may_not_write_to_a_stream_it_did_not_name(world, monkey
 
 def _assert(truth):
     assert truth
+
+
+async def test_a_process_that_froze_while_it_held_the_heads_stops_its_replicas_only_for_a_while(
+    world, database, monkeypatch
+):
+    monkeypatch.setattr("services.kernel.runtime.IDLE_IN_TRANSACTION_MAX_S", 1)
+    async with open_pool(database) as pool:
+        frozen = await pool.acquire()
+        await frozen.execute("begin")
+        await world.log.lock_heads(frozen, {0})
+
+        assert ["hat"] == list((await world.put("1", "hat")).things)
+
+
+async def test_a_replica_may_start_while_the_log_is_vacuumed(world, database):
+    """Creating what is there already must not queue for a lock that all writers then wait for."""
+    vacuum, starting = await asyncpg.connect(database), await asyncpg.connect(database)
+    try:
+        async with vacuum.transaction():
+            await vacuum.execute("lock table kernel.events in share update exclusive mode")
+            async with asyncio.timeout(5):
+                await create_kernel_tables(starting, 1)
+    finally:
+        await vacuum.close()
+        await starting.close()

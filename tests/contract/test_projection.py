@@ -10,9 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from services.kernel.checkpoint import FencedError, create_checkpoint, read_positions, take_lease
 from services.kernel.database import is_passing, transaction
+from services.kernel.feed import ForeignFeedError
 from services.kernel.log import read_heads, read_partition
 from services.kernel.parking import BEHIND_PARKED, TooManyParkedError, list_parked
 from services.kernel.projection import Consumer, Projection, ProjectionMetrics, retry_parked
+from services.kernel.runtime import partitions_of
 from services.kernel.source import own_source
 from services.kernel.tables import create_kernel_tables
 from services.kernel.testing import eventually
@@ -319,6 +321,39 @@ async def test_a_retry_applies_the_parked_stream_in_order_once_the_cause_is_mend
     await world.record(texts("thing-1", "goes on"))
     await projection.apply(lease, await world.batch(after=3))
     assert await world.tallies() == {"thing-1": (4, "goes on")}
+
+
+async def test_a_retry_forgets_nothing_that_its_source_does_not_answer(world):
+    await world.record(texts("thing-1", "poison"))
+    projection = world.projection()
+    await projection.apply(await world.lease(projection), await world.batch())
+    world.consumer.view.poisons.clear()
+
+    async def answers_nothing(*_):
+        return []
+
+    with pytest.raises(ForeignFeedError):
+        await retry_parked(
+            world.pool,
+            world.log,
+            world.consumer,
+            projection.place,
+            "acme",
+            "thing-1",
+            answers_nothing,
+        )
+    assert len(await list_parked(world.pool, "tallies")) == 1
+
+
+async def test_a_crash_at_the_first_start_leaves_no_partition_unknown(database):
+    """The checkpoints say which partitions there are, so they come to be together or not at all."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
+        async with pool.acquire() as connection:
+            await create_kernel_tables(connection, 3)
+        consumer, sources = Consumer(Tallies(), ("things",), TEXTS), {"things": own_source(pool)}
+
+        assert list(await partitions_of(pool, consumer, "things", sources)) == [0, 1, 2]
+        assert set(await read_positions(pool, "tallies")) == {("things", p) for p in range(3)}
 
 
 async def test_too_many_parked_streams_stop_the_consumer(world, monkeypatch):

@@ -7,10 +7,10 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.kernel.checkpoint import Place, create_checkpoint, take_lease
+from services.kernel.checkpoint import Place, create_checkpoint, read_positions, take_lease
 from services.kernel.database import transaction
 from services.kernel.log import read_partition
-from services.kernel.projection import Consumer, Projection, ProjectionMetrics
+from services.kernel.projection import Consumer, Projection, ProjectionMetrics, retry_parked
 from services.kernel.rebuild import DifferenceError, Rebuild, RebuildError, list_generations
 from services.kernel.source import own_source
 from services.kernel.tables import create_kernel_tables
@@ -210,6 +210,46 @@ async def test_the_log_goes_on_while_a_view_is_built_compared_and_swapped(world)
     assert sum((await world.rows()).values()) == written + 1
     await world.build()
     assert (await world.rebuild.compare()).equal
+
+
+async def test_the_writers_do_not_wait_while_an_old_rebuild_catches_up(world, monkeypatch):
+    await world.record(texts("thing-1", "a"))
+    await world.build()
+    await world.record(texts("thing-1", *"bcdef"))
+    held_for = []
+    apply = Rebuild._catch_up
+
+    async def watched(self, tx, generation, live):
+        built = await read_positions(tx, self.view.name, generation)
+        held_for.append(sum(live.values()) - sum(built.values()))
+        await apply(self, tx, generation, live)
+
+    monkeypatch.setattr(Rebuild, "_catch_up", watched)
+    await world.rebuild.swap()
+
+    assert held_for == [0, 0]
+
+
+async def test_what_was_parked_is_in_the_new_generation_and_cannot_be_applied_again(database):
+    pool = await asyncpg.create_pool(database, min_size=1, max_size=6)
+    log, view = text_log(), Tallies()
+    async with transaction(pool) as tx:
+        await create_kernel_tables(tx, 1)
+        await ensure_live(tx, view, log.clock)
+    read = own_source(pool).read
+    rebuild = Rebuild(pool, log, view, TEXTS, {"things": read})
+    world = World(pool, log, view, False, rebuild)
+    await world.record(texts("thing-1", "poison", "b"))
+    view.poisons.clear()
+    await world.build()
+    await rebuild.swap(accept_difference=True)
+
+    place, consumer = Place("tallies", "things", 0), Consumer(view, ("things",), TEXTS)
+    assert await retry_parked(pool, log, consumer, place, "acme", "thing-1", read) == 0
+    await world.record(texts("thing-1", "c"))
+
+    assert await world.rows() == {"thing-1": 3}
+    await pool.close()
 
 
 async def test_a_rebuild_runs_no_policy(database):
