@@ -6,8 +6,7 @@ Made once per run, through the log's own append, whichever section asks first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from asyncpg import Pool
@@ -50,15 +49,13 @@ async def feed_of_events(world: World) -> int:
     async with open_pool(url) as pool, world.feed() as connection:
         head = (await read_heads(pool))[0]
         if "feed" not in world.made:
-            async with relaying(pool, connection) as relay:
-                await caught_up(lambda: relay.position >= head)
+            await relay_until(pool, connection, head)
             world.made["feed"] = stream_name("events", 0)
     return head
 
 
-@asynccontextmanager
-async def relaying(pool: Pool, connection: FeedConnection) -> AsyncIterator[Relay]:
-    """The relay of the customer events' log while it runs."""
+async def relay_until(pool: Pool, connection: FeedConnection, head: int) -> None:
+    """Runs the relay of the customer events' log until the feed holds the position."""
     relay = Relay(
         pool,
         connection,
@@ -68,7 +65,7 @@ async def relaying(pool: Pool, connection: FeedConnection) -> AsyncIterator[Rela
     )
     task = asyncio.create_task(relay.run())
     try:
-        yield relay
+        await caught_up(lambda: task.done() or relay.position >= head)
     finally:
         relay.stop()
         async with asyncio.timeout(STOP_WITHIN_S):

@@ -15,9 +15,9 @@ from services.kernel.log import read_all
 from services.kernel.projection import BATCH_SIZE_MAX
 from services.kernel.runtime import open_pool
 from tests.bench.bare import NATS_TIMEOUT_S, publish, read_stream
-from tests.bench.facts import feed_of_events, log_of, reader_of_events, relaying
+from tests.bench.facts import feed_of_events, log_of, reader_of_events, relay_until
 from tests.bench.rounds import Bout, Contender, Line, Measured, Section
-from tests.bench.world import World, caught_up
+from tests.bench.world import World
 
 BARE = "BARE"
 READ_WITHIN_S = 5.0
@@ -30,9 +30,8 @@ async def relay_all(pool: Pool, connection: FeedConnection, url: str, head: int)
         await client.jetstream(timeout=NATS_TIMEOUT_S).delete_stream(stream_name("events", 0))
     await client.close()
     began = time.perf_counter()
-    async with relaying(pool, connection) as relay:
-        await caught_up(lambda: relay.position >= head)
-        return Measured(head, time.perf_counter() - began)
+    await relay_until(pool, connection, head)
+    return Measured(head, time.perf_counter() - began)
 
 
 async def read_all_batches(connection: FeedConnection, head: int) -> Measured:
@@ -53,7 +52,7 @@ async def _open(world: World) -> AsyncIterator[Bout]:
             async for batch in read_all(pool, 0, after=0, until=head)
             for event in batch
         ]
-        url = world.nats.url
+        url = world.nats_server.url
         await publish(url, messages, BARE)
         yield Bout(
             [

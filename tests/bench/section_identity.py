@@ -50,12 +50,14 @@ async def _open(world: World) -> AsyncIterator[Bout]:
     count = world.sizes.anchor_projected
     shop = Shop("facts", visitors=count // EVENTS_PER_VISITOR)
     await library.timed(library.record, shop.customer_events(count), ANCHOR_BULK_SIZE)
+    url = world.nats_server.url
     async with world.feed() as connection:
         yield Bout(
             [
                 Contender("identity", partial(identify_all, world, connection, head)),
                 Contender(
-                    "pull", partial(read_stream, world.nats.url, stream_name("events", 0), head)
+                    "pull",
+                    partial(read_stream, world.nats_server.url, stream_name("events", 0), head),
                 ),
                 Contender("library", partial(library.timed, library.project)),
             ],

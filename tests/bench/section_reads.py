@@ -97,6 +97,7 @@ def asking(stub: ContactsServiceStub, **options: object) -> Read:
 async def _open(world: World) -> AsyncIterator[Bout]:
     sizes = world.sizes
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(world.forget_feeds)
         url = await world.postgres.create_database("rapport_contacts")
         await stack.enter_async_context(world.process("contacts", url))
         await stack.enter_async_context(world.process("gateway"))

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import grpc
 import httpx
@@ -32,7 +33,7 @@ from tests.bench.rounds import Bout, Contender, Line, Measured, Section
 from tests.bench.sizes import RECORD_BATCHES, RECORD_CALLERS
 from tests.bench.world import CAUGHT_UP_WITHIN_S, World, bench_caller, kernel_of
 
-Send = Callable[[bytes | RecordCustomerEventsRequest], Awaitable[None]]
+Send = Callable[[Any], Awaitable[None]]
 
 CONTENT = {"content-type": "application/json"}
 HTTP_TIMEOUT_S = 30.0
@@ -110,9 +111,9 @@ def accepted(response: RecordCustomerEventsResponse) -> None:
 def through_service(service: EventsService) -> Send:
     """The handler in this process: no gRPC, no relay, no view beside it."""
 
-    async def send(request: object) -> None:
+    async def send(request: Any) -> None:
         with acting_as(bench_caller()):
-            accepted(await service.RecordCustomerEvents(request, None))  # type: ignore[arg-type]
+            accepted(await service.RecordCustomerEvents(request, None))
 
     return send
 
@@ -121,10 +122,8 @@ def through_stub(stub: EventsServiceStub, metadata: tuple[tuple[str, str], ...] 
     """A gRPC call to another process."""
     options = {"metadata": metadata} if metadata else {}
 
-    async def send(request: object) -> None:
-        accepted(
-            await stub.RecordCustomerEvents(request, timeout=CALL_TIMEOUT_S, **options)  # type: ignore[arg-type]
-        )
+    async def send(request: Any) -> None:
+        accepted(await stub.RecordCustomerEvents(request, timeout=CALL_TIMEOUT_S, **options))
 
     return send
 
@@ -132,8 +131,8 @@ def through_stub(stub: EventsServiceStub, metadata: tuple[tuple[str, str], ...] 
 def through_http(client: httpx.AsyncClient) -> Send:
     """POST /v1/batch to the gateway."""
 
-    async def send(body: object) -> None:
-        response = await client.post("/v1/batch", content=body, headers=CONTENT)  # type: ignore[arg-type]
+    async def send(body: Any) -> None:
+        response = await client.post("/v1/batch", content=body, headers=CONTENT)
         assert response.status_code == 200, response.text
 
     return send
@@ -171,6 +170,7 @@ async def _open(world: World) -> AsyncIterator[Bout]:
 
 async def _processes(world: World, stack: AsyncExitStack, recording: Recording) -> list[Contender]:
     """The events process, and the gateway in front of it."""
+    stack.push_async_callback(world.forget_feeds)
     url = await world.postgres.create_database("rapport_events")
     await stack.enter_async_context(world.process("events", url))
     await stack.enter_async_context(world.process("gateway"))

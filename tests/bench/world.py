@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
+import nats
 
 from deploy.stack.child import Child
 from deploy.stack.health import wait_serving
@@ -50,7 +51,7 @@ class World:
 
     directory: Path
     postgres: Postgres
-    nats: Nats
+    nats_server: Nats
     sizes: Sizes
     secrets: DevelopmentSecrets
     # What sections share, by name; see facts.py.
@@ -97,7 +98,7 @@ class World:
             "RAPPORT_API_KEYS_FILE": str(keys_file(self.directory, self.secrets)),
             "RAPPORT_LOG_FORMAT": "json",
             "RAPPORT_DATABASE_URL": database_url,
-            "RAPPORT_NATS_URL": self.nats.url,
+            "RAPPORT_NATS_URL": self.nats_server.url,
         }
 
     def peer(self, name: str) -> PeerChannel:
@@ -118,13 +119,23 @@ class World:
     @contextlib.asynccontextmanager
     async def feed(self) -> AsyncIterator[FeedConnection]:
         """A connection to the feeds that is up."""
-        async with FeedConnection(self.nats.url, name="bench") as connection:
+        async with FeedConnection(self.nats_server.url, name="bench") as connection:
 
             def up() -> None:
                 assert connection.is_up
 
             await eventually(up, within_s=READY_WITHIN_S)
             yield connection
+
+    async def forget_feeds(self) -> None:
+        """Deletes every stream: what processes relayed belongs to their logs, not to the next."""
+        client = await nats.connect(self.nats_server.url)
+        try:
+            context = client.jetstream()
+            for stream in await context.streams_info():
+                await context.delete_stream(stream.config.name or "")
+        finally:
+            await client.close()
 
 
 @contextlib.contextmanager
@@ -133,13 +144,13 @@ def started(sizes: Sizes) -> Iterator[World]:
     directory = Path(tempfile.mkdtemp(prefix="rapport-bench-"))
     directory.chmod(0o711)
     postgres = Postgres(directory / "postgres", bin_dir=Settings.from_env().postgres_bin)
-    nats = Nats(directory / "nats")
+    nats_server = Nats(directory / "nats")
     try:
         postgres.start()
-        nats.start()
-        yield World(directory, postgres, nats, sizes, development_secrets(directory))
+        nats_server.start()
+        yield World(directory, postgres, nats_server, sizes, development_secrets(directory))
     finally:
-        nats.stop()
+        nats_server.stop()
         postgres.stop()
         shutil.rmtree(directory, ignore_errors=True)
 
