@@ -67,7 +67,10 @@ async def hold(door, question):
         request = dict(question["request"])
         for field, name in question.get("with_profile", {}).items():
             request[field] = await profile_of(door, name)
-        answer = await call(door, question["call"], request)
+        try:
+            answer = await call(door, question["call"], request)
+        except NotFound as error:
+            raise AssertionError(f"{error} yet") from error
         expect(await resolved(door, question["expect"]), answer)
         for field, others in (await resolved(door, question.get("lacks", {}))).items():
             assert not any(has(other, one) for other in others for one in answer.get(field, []))
