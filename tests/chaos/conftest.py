@@ -1,8 +1,7 @@
 """Chance for the tests that disturb: a failure tells its seed, and `--seed` repeats it."""
 
 import random
-import shutil
-import tempfile
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -44,22 +43,25 @@ class Chaos:
         """A name for what one test makes."""
         return f"load-{next(self._numbers)}"
 
-    async def start_again(self):
-        """Ends what is left of the platform and starts it anew on the same data, same addresses."""
+    def request_id(self):
+        """An id that no other request has."""
+        return str(uuid.uuid4())
+
+    async def kill_all_and_start_again(self):
+        """Kills every process at once and starts the platform on what they left."""
+        self.platform.kill_all()
         await self.platform.__aexit__(None, None, None)
         self.platform = await Platform(self.settings).__aenter__()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def chaos() -> AsyncIterator[Chaos]:
+async def chaos(shared_dir: Path) -> AsyncIterator[Chaos]:
     """One whole platform with servers of its own for all chaos tests: it must bear them all."""
-    directory = Path(tempfile.mkdtemp(prefix="rapport-chaos-"))
-    directory.chmod(0o711)
-    settings = Settings(data_dir=directory / "data", grpc_port=free_port(), http_port=free_port())
-    settings.data_dir.mkdir()
+    settings = Settings(
+        data_dir=shared_dir / "platform", grpc_port=free_port(), http_port=free_port()
+    )
     shared = Chaos(settings, await Platform(settings).__aenter__())
     try:
         yield shared
     finally:
         await shared.platform.__aexit__(None, None, None)
-        shutil.rmtree(directory)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib
 from collections import Counter
+from functools import partial
 
 import asyncpg
 
@@ -15,11 +16,7 @@ from deploy.stack.platform import SERVICES
 from rapport.contacts.v1.service_pb2 import ListContactsRequest
 from rapport.deals.v1.service_pb2 import ListDealsRequest
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
-from rapport.identity.v1.service_pb2 import (
-    GetProfileRequest,
-    ListProfilesRequest,
-    ListTimelineRequest,
-)
+from rapport.identity.v1.service_pb2 import GetProfileRequest, ListProfilesRequest
 from rapport.segments.v1.events_pb2 import ProfileEnteredSegment
 from rapport.segments.v1.service_pb2 import ListSegmentMembersRequest
 from services.kernel.clock import SystemClock
@@ -76,15 +73,18 @@ class Audit:
                 await self._assert_rebuilt_equals_live(name)
 
     async def _until_caught_up(self, clients):
-        """Waits for every view of every service, the own facts of identity included."""
-        reads = {
-            clients.events.ListCustomerEvents: ListCustomerEventsRequest,
-            clients.identity.ListProfiles: ListProfilesRequest,
-        }
+        """Waits for every view: segments last, which follow what identity makes of the rest."""
+        asking = partial(clients.ask, within_s=CAUGHT_UP_WITHIN_S)
         token = self._told.read_token
-        for method, request in reads.items():
-            asked = request(page_size=1, read_token=token)
-            await clients.ask(method, asked, within_s=CAUGHT_UP_WITHIN_S)
+        events = ListCustomerEventsRequest(page_size=1, read_token=token)
+        await asking(clients.events.ListCustomerEvents, events)
+        profiles = ListProfilesRequest(page_size=1, read_token=token)
+        await asking(clients.identity.ListProfiles, profiles)
+        landed = {("identity", 0): (await read_heads(self._pools["identity"]))[0]}
+        for segment in self._told.segments:
+            token = token_of({**landed, ("segments", 0): 1})
+            members = ListSegmentMembersRequest(name=segment, page_size=1, read_token=token)
+            await asking(clients.segments.ListSegmentMembers, members)
 
     async def _dense_log(self, name):
         """The log of a service, after a look at its positions."""
@@ -137,9 +137,13 @@ class Audit:
         kept = Counter(event.stream for event in self._logs["events"])
         assert kept == Counter(f"message-{message_id}" for message_id in self._told.messages)
         contacts = await _all_pages(clients, clients.contacts.ListContacts, ListContactsRequest())
-        assert {c.name: (c.given_name, c.email, version_of(c)) for c in contacts} == self._told.contacts
+        assert {
+            c.name: (c.given_name, c.email, version_of(c)) for c in contacts
+        } == self._told.contacts
         deals = await _all_pages(clients, clients.deals.ListDeals, ListDealsRequest())
-        found = {deal.name: (deal.contact, deal.stage, deal.state, version_of(deal)) for deal in deals}
+        found = {
+            deal.name: (deal.contact, deal.stage, deal.state, version_of(deal)) for deal in deals
+        }
         assert found == self._told.deals
         for name, known in (("contacts", contacts), ("deals", deals)):
             assert len(self._logs[name]) == sum(version_of(one) for one in known), name
@@ -164,7 +168,6 @@ class Audit:
 
     async def _assert_members(self, clients):
         """Who won is in each segment; entries and exits take turns, the last says who is in."""
-        token = token_of({("identity", 0): len(self._logs["identity"])})
         winners = set()
         for contact in self._told.winners:
             name = f"profiles/contact_id:{contact.partition('/')[2]}"
@@ -173,7 +176,7 @@ class Audit:
         decode = DECLARED["segments"].event_types.decode
         log = [decode(envelope) for envelope in self._logs["segments"]]
         for segment in self._told.segments:
-            request = ListSegmentMembersRequest(name=segment, read_token=token)
+            request = ListSegmentMembersRequest(name=segment)
             members = await _all_pages(clients, clients.segments.ListSegmentMembers, request)
             assert Counter(m.profile for m in members) == Counter(winners)
             stream = f"members-{segment.partition('/')[2]}"
@@ -205,11 +208,10 @@ class Audit:
             await rebuild.drop(generation)
 
 
-async def timeline_of(clients, profile):
-    """The whole timeline of a profile."""
-    return await _all_pages(
-        clients, clients.identity.ListTimeline, ListTimelineRequest(name=profile)
-    )
+async def carried_by_feeds(platform):
+    """What the feed of each service holds, message by message: (sequence, bytes)."""
+    streams = [messages(platform.nats_url, stream_name(name, 0)) for name in SERVICES]
+    return dict(zip(SERVICES, await asyncio.gather(*streams), strict=True))
 
 
 async def _all_pages(clients, method, request):

@@ -81,8 +81,7 @@ class Clients:
                 return await method(request, timeout=within_s, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 refusal = from_rpc_error(error)
-                if isinstance(refusal, NOT_NOW):
-                    raise AssertionError(f"never acknowledged: {refusal!r}") from error
+                assert not isinstance(refusal, NOT_NOW), f"never acknowledged: {refusal!r}"
                 raise refusal from error
 
         return await eventually(once, within_s=ACKNOWLEDGED_WITHIN_S)
@@ -150,11 +149,13 @@ def token_of(landed):
 class Load:
     """Concurrent clients that go on until `finish`; `name` sets apart what each load makes."""
 
-    def __init__(self, clients, acknowledged, chance, name):
+    def __init__(self, clients, acknowledged, chance, name, *, sellers, visitors):
         self._clients = clients
         self._told = acknowledged
         self._chance = chance
         self._name = name
+        self._sellers = sellers
+        self._visitors = visitors
         self._over = False
         self._work = asyncio.create_task(self._run())
 
@@ -162,9 +163,9 @@ class Load:
         """Works until the end of the load; a client's failure is everybody's."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._define_segment())
-            for number in range(SELLERS):
+            for number in range(self._sellers):
                 group.create_task(self._sell(f"{self._name}-{number}"))
-            for number in range(VISITORS):
+            for number in range(self._visitors):
                 group.create_task(self._visit(f"{self._name}-{number}"))
 
     async def finish(self):
@@ -310,10 +311,10 @@ def version_of(resource):
 
 
 @contextlib.asynccontextmanager
-async def under_load(dev, acknowledged, chance, name):
+async def under_load(dev, acknowledged, chance, name, *, sellers=SELLERS, visitors=VISITORS):
     """Clients work while the block runs; at its end all they asked for is acknowledged."""
     clients = Clients(dev)
-    load = Load(clients, acknowledged, chance, name)
+    load = Load(clients, acknowledged, chance, name, sellers=sellers, visitors=visitors)
     try:
         yield load
         await load.finish()
