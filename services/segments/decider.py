@@ -7,13 +7,13 @@ command never folds its members.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
 from rapport.segments.v1.events_pb2 import SegmentArchived, SegmentCreated
-from rapport.segments.v1.rule_pb2 import Rule
+from rapport.segments.v1.rule_pb2 import Condition, Rule
 from rapport.segments.v1.service_pb2 import ArchiveSegmentRequest, CreateSegmentRequest
 from services.kernel.decider import Decider
 from services.kernel.errors import AlreadyExists, FieldViolation, InvalidArgument, NotFound
@@ -62,14 +62,25 @@ def archive(command: ArchiveSegmentRequest, state: State) -> Sequence[Message]:
 
 
 def check(rule: Rule) -> None:
-    """Refuses a rule with a value that its operator cannot compare; names each."""
+    """Refuses a rule that no facts could ever be looked up for, or compared with; names each."""
     violations = [
-        FieldViolation(f"rule.conditions[{place}].trait.value", invalid)
+        violation
         for place, condition in enumerate(rule.conditions)
-        if condition.WhichOneof("condition") == "trait" and (invalid := invalidity(condition.trait))
+        for violation in _violations(f"rule.conditions[{place}]", condition)
     ]
     if violations:
         raise InvalidArgument(violations)
+
+
+def _violations(place: str, condition: Condition) -> Iterator[FieldViolation]:
+    """What is wrong with a condition; a name with U+0000 stops whoever looks facts up by it."""
+    if "\0" in condition.trait.trait:
+        yield FieldViolation(f"{place}.trait.trait", "contains the character U+0000")
+    if "\0" in condition.activity.activity:
+        yield FieldViolation(f"{place}.activity.activity", "contains the character U+0000")
+    is_trait = condition.WhichOneof("condition") == "trait"
+    if is_trait and (invalid := invalidity(condition.trait)):
+        yield FieldViolation(f"{place}.trait.value", invalid)
 
 
 def evolve(state: State, event: Message) -> State:

@@ -72,6 +72,18 @@ def test_a_value_that_the_operator_cannot_compare_is_refused_by_its_place(operat
     assert ["rule.conditions[1].trait.value"] == [each.field for each in error.violations]
 
 
+def test_a_name_that_no_fact_can_have_is_refused_by_its_place():
+    nul = Condition(activity=ActivityCondition(activity="a\0", count_min=1, window_days=1))
+    named = Condition(trait=TraitCondition(trait="a\0b", operator="TRAIT_OPERATOR_EXISTS"))
+    create = CreateSegmentRequest(display_name="x", rule=Rule(conditions=[nul, named]))
+
+    error = segment().when(create).then_refused(InvalidArgument)
+
+    assert ["rule.conditions[0].activity.activity", "rule.conditions[1].trait.trait"] == [
+        each.field for each in error.violations
+    ]
+
+
 @pytest.mark.parametrize(
     ("operator", "value"),
     [("EXISTS", ""), ("EQUALS", "true"), ("LESS_THAN", "1e3"), ("CONTAINS", '""')],
