@@ -40,9 +40,8 @@ from services.contacts.projections import (
 from services.kernel.caller import current_caller
 from services.kernel.decider import Decided
 from services.kernel.errors import NotFound
-from services.kernel.log import read_heads
 from services.kernel.runtime import Kernel
-from services.kernel.tokens import decode_write_token, encode_write_token
+from services.kernel.tokens import encode_write_token
 
 # As many contacts of the largest size as fit into one response.
 TOLD_AT_ONCE_MAX = 30
@@ -96,7 +95,7 @@ class ContactsService(ContactsServiceServicer):
     ) -> AsyncIterator[WatchContactsResponse]:
         wanted = FIELDS.filter(request.filter)
         workspace = current_caller().workspace
-        after = await self._watched_until(request.resume_token)
+        after = await self._kernel.follower.begin(self._kernel.log.service, request.resume_token)
         token = self._resume_token(after)
         # Tells at once where the watch begins, so that who loses it early can resume, too.
         yield WatchContactsResponse(resume_token=token)
@@ -124,14 +123,6 @@ class ContactsService(ContactsServiceServicer):
         if row is None:
             raise NotFound(name)
         return row
-
-    async def _watched_until(self, resume_token: str) -> dict[int, int]:
-        """Returns the positions a resume token stands for, or where the log ends now."""
-        heads = await read_heads(self._kernel.pool)
-        if not resume_token:
-            return heads
-        landings = decode_write_token(resume_token, field="resume_token")
-        return {place.partition: place.position for place in landings if place.partition in heads}
 
     def _resume_token(self, reached: dict[int, int]) -> str:
         return encode_write_token(self._kernel.log.service, reached)

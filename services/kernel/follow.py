@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from services.kernel.bell import Bell
 from services.kernel.caller import draining
+from services.kernel.errors import InvalidArgument, Reason
 from services.kernel.log import read_heads, read_partition
 from services.kernel.recorded import EventTypes, Recorded
+from services.kernel.tokens import decode_write_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from asyncpg import Pool
+
+    from rapport.common.v1.envelope_pb2 import Envelope
 
 # A notification may be missed while its connection is away.
 SAFETY_POLL_S = 1.0
@@ -26,12 +30,30 @@ class Follower:
         """Reads from the database; `wake` says when to look."""
         self._pool = pool
         self._event_types = event_types
-        self._watchers: set[asyncio.Event] = set()
+        self._bell = Bell()
 
     def wake(self, _payload: str | None = None) -> None:
         """Say that the log may have grown."""
-        for watcher in self._watchers:
-            watcher.set()
+        self._bell.ring()
+
+    async def begin(self, service: str, resume_token: str) -> dict[int, int]:
+        """Where a watch of this service's log begins: where its token says, else at the log's end.
+
+        Raises InvalidArgument for a token that names no place in it.
+        """
+        heads = await read_heads(self._pool)
+        if not resume_token:
+            return heads
+        landings = decode_write_token(resume_token, field="resume_token")
+        reached = {
+            place.partition: place.position
+            for place in landings
+            if place.service == service and place.partition in heads
+        }
+        if not reached:
+            description = f"names no place in the log of {service}; leave it empty to begin now"
+            raise InvalidArgument.of("resume_token", description, reason=Reason.READ_TOKEN_INVALID)
+        return reached
 
     async def follow(
         self, workspace: str, after: dict[int, int] | None
@@ -41,37 +63,29 @@ class Follower:
         `after` says where to go on; None starts at the log's present end. Ends when the
         server drains.
         """
-        with self._watching() as grown:
+        with self._bell.listening() as grown:
             reached = dict(after) if after is not None else await read_heads(self._pool)
             for partition in await read_heads(self._pool):
                 reached.setdefault(partition, 0)
             while not draining().is_set():
                 grown.clear()
                 found = await self._read(reached)
-                own = [event for event in found if event.workspace == workspace]
+                # Decoded last: another workspace's unreadable event is not this watcher's.
+                own = [self._event_types.decode(e) for e in found if e.workspace == workspace]
                 if own:
                     yield own, dict(reached)
                 if not found:
                     await _wait(grown, draining())
 
-    async def _read(self, reached: dict[int, int]) -> list[Recorded]:
+    async def _read(self, reached: dict[int, int]) -> list[Envelope]:
         """What is new in each partition; moves `reached`."""
-        events: list[Recorded] = []
+        events: list[Envelope] = []
         for partition, position in reached.items():
             batch = await read_partition(self._pool, partition, after=position)
             if batch:
                 reached[partition] = batch[-1].position
-            events += [self._event_types.decode(envelope) for envelope in batch]
+            events += batch
         return events
-
-    @contextmanager
-    def _watching(self) -> Iterator[asyncio.Event]:
-        grown = asyncio.Event()
-        self._watchers.add(grown)
-        try:
-            yield grown
-        finally:
-            self._watchers.discard(grown)
 
 
 async def _wait(*events: asyncio.Event) -> None:

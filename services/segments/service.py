@@ -33,7 +33,6 @@ from services.kernel.caller import current_caller
 from services.kernel.decider import Decided
 from services.kernel.errors import DeadlineExceeded, NotFound
 from services.kernel.freshness import ANSWER_RESERVE_S, SAFETY_POLL_S, WAIT_DEFAULT_S
-from services.kernel.log import read_heads
 from services.kernel.recorded import Recorded, timestamp_of
 from services.kernel.runtime import Kernel
 from services.kernel.tokens import decode_write_token, encode_write_token
@@ -96,7 +95,7 @@ class SegmentsService(SegmentsServiceServicer):
         self, request: WatchSegmentRequest, _: Any
     ) -> AsyncIterator[WatchSegmentResponse]:
         row = await self._existing(request.name)
-        after = await self._watched_until(request.resume_token)
+        after = await self._kernel.follower.begin(self._kernel.log.service, request.resume_token)
         # Tells at once where the watch begins, so that who loses it early can resume, too.
         yield WatchSegmentResponse(resume_token=self._resume_token(after))
         async for events, reached in self._kernel.follower.follow(row.workspace, after):
@@ -135,14 +134,6 @@ class SegmentsService(SegmentsServiceServicer):
                         await _next_ring(heard)
         except TimeoutError:
             raise DeadlineExceeded.view_behind(SegmentsView.name) from None
-
-    async def _watched_until(self, resume_token: str) -> dict[int, int]:
-        """Returns the positions a resume token stands for, or where the log ends now."""
-        heads = await read_heads(self._kernel.pool)
-        if not resume_token:
-            return heads
-        landings = decode_write_token(resume_token, field="resume_token")
-        return {place.partition: place.position for place in landings if place.partition in heads}
 
     def _resume_token(self, reached: dict[int, int]) -> str:
         return encode_write_token(self._kernel.log.service, reached)

@@ -14,6 +14,7 @@ from rapport.contacts.v1.service_pb2 import (
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from services.contacts.service import TOLD_AT_ONCE_MAX
 from services.kernel.errors import InvalidArgument
+from services.kernel.tokens import encode_write_token
 
 WITHIN_S = 5.0
 
@@ -112,8 +113,9 @@ async def test_another_workspace_is_told_nothing(asked, contacts, create):
         assert ["ada"] == await watch.next()
 
 
-async def test_a_token_that_is_none_is_refused_by_its_field(contacts):
+@pytest.mark.parametrize("token", ["§", encode_write_token("deals", {0: 7})])
+async def test_a_token_that_is_none_of_ours_is_refused_by_its_field(contacts, token):
     with pytest.raises(InvalidArgument) as refused:
-        await Watch.begin(contacts, resume_token="§")
+        await Watch.begin(contacts, resume_token=token)
 
     assert ["resume_token"] == [violation.field for violation in refused.value.violations]
