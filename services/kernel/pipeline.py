@@ -46,6 +46,9 @@ Authenticate = Callable[[Metadata], Awaitable[Caller]]
 CALLS_MAX: Final = 1000
 """Calls that one server serves at the same time, streams included."""
 
+LOOKERS_MAX: Final = 100
+"""Streams of health and reflection, which need no credential, at the same time."""
+
 _GRPC_OWN: Final = "/grpc."
 _MAKERS: Final = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -185,6 +188,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
             return handler
 
         async def serve(received: Any, context: Context) -> None:
+            if len(self._looking_on) >= LOOKERS_MAX:
+                # Without a credential nobody takes the room of those who have one.
+                message = f"at most {LOOKERS_MAX} streams look on at once; ask for health by Check"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message, ())
             with suppress(TimeoutError):
                 async with asyncio.timeout(None) as looking_on:
                     self._looking_on.add(looking_on)

@@ -9,9 +9,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 512
 KEEP_ALIVE_S = 30
+HEAD_BYTES_MAX = 64 * 1024
+"""What a client may send without a byte of a body being read from it: headers, trailers."""
+
+
+class _BoundedHeads(HttpToolsProtocol):
+    """Hangs up on endless headers and trailers, which uvicorn would gather in memory for ever."""
+
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -35,6 +58,7 @@ class WebServer:
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                http=_BoundedHeads,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 **options,
             )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
 from services.kernel import errors
 from services.kernel.caller import draining
+from services.kernel.pipeline import LOOKERS_MAX
 from tests.contract.echo import response, world
 
 
@@ -82,6 +84,20 @@ async def test_a_stream_is_told_to_end(echo_world):
         await stopping
 
     assert [answer.events[0].position for answer in rest] == [2]
+
+
+async def test_who_only_looks_on_takes_no_room_of_others(echo_world):
+    stub = health_pb2_grpc.HealthStub(await echo_world.bare())
+    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(LOOKERS_MAX)]
+    for watch in watches:
+        await watch.read()
+
+    one_more = stub.Watch(health_pb2.HealthCheckRequest())
+
+    assert await one_more.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    for watch in watches:
+        watch.cancel()
 
 
 async def test_who_watches_our_health_hears_the_end_and_is_not_waited_for(echo_world):

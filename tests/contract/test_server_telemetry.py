@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
 from services.kernel import errors, telemetry
 from services.kernel.metrics import new_registry, probes
-from services.kernel.web import WebServer
+from services.kernel.web import HEAD_BYTES_MAX, WebServer
 from tests.contract.echo import ECHO, response, world
 
 GET = f"{ECHO.full_name}/Get"
@@ -126,6 +127,54 @@ async def test_the_numbers_and_the_readiness_are_read_over_http():
 
     assert codes == [200, 503, 200]
     assert "python_info" in page.text
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"GET /healthz HTTP/1.1\r\nx-a: ", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"],
+    ids=["header", "trailer"],
+)
+async def test_who_sends_endless_headers_is_hung_up_on(beginning):
+    web = WebServer("127.0.0.1:0", probes(new_registry(), ready=lambda: True))
+    await web.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write(beginning + (b"0\r\nx-a: " if b"POST" in beginning else b""))
+
+    async def go_on():
+        for _ in range(1000):
+            writer.write(b"a" * HEAD_BYTES_MAX)
+            await writer.drain()
+
+    with pytest.raises(ConnectionError):
+        await go_on()
+    writer.close()
+    await web.stop()
+
+
+async def test_a_long_body_in_tiny_chunks_is_no_endless_header():
+    received = 0
+
+    async def count(_scope, receive, send):
+        nonlocal received
+        more = True
+        while more:
+            message = await receive()
+            received += len(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def tiny():
+        for _ in range(HEAD_BYTES_MAX // 2):
+            yield b"a"
+
+    web = WebServer("127.0.0.1:0", count)
+    await web.start()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"http://127.0.0.1:{web.port}/", content=tiny())
+    await web.stop()
+
+    assert (answer.status_code, received) == (200, HEAD_BYTES_MAX // 2)
 
 
 async def test_a_port_that_is_taken_is_an_error_at_the_start(echo_world):
