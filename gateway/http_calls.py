@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import zlib
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -149,7 +148,7 @@ def basic_user(authorization: str | None) -> str | None:
         return None
     try:
         text = base64.b64decode(credential.strip() + "==").decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
     return text.partition(":")[0]
 

@@ -22,7 +22,7 @@ from gateway.http_calls import HttpCalls, admit, http_status, read_body
 from gateway.json_requests import read_object, read_query, request_of, say, to_json
 from gateway.keys import ApiKeys, bearer_of
 from gateway.peers import Peers
-from services.kernel.errors import RapportError, Unimplemented
+from services.kernel.errors import InvalidArgument, RapportError, Unimplemented
 from services.kernel.methods import Method
 from services.kernel.server import REQUEST_BYTES_MAX
 from services.kernel.validation import validate
@@ -103,7 +103,11 @@ async def _message(request: Request, found: Found) -> Message:
     descriptor = found.binding.method.input_type
     said = read_query(descriptor, request.query_params.multi_items())
     if found.binding.takes_body:
-        said |= read_object(await read_body(request, bytes_max=REQUEST_BYTES_MAX))
+        body = read_object(await read_body(request, bytes_max=REQUEST_BYTES_MAX))
+        for name, field in descriptor.fields_by_name.items():
+            if field.json_name in said and {name, field.json_name} & body.keys():
+                raise InvalidArgument.of(name, "is said in the query and in the body; say it once")
+        said |= body
     for name, value in found.fields.items():
         say(said, descriptor.fields_by_name[name], value)
     request_id = request.headers.get(REQUEST_ID_HEADER, "").strip('" ')

@@ -76,11 +76,17 @@ def _put(said: dict[str, Any], descriptor: Descriptor, path: str, value: str, wh
     if field is None:
         raise InvalidArgument.of(whole, "there is no such field")
     inner = field.message_type
-    if rest and inner is not None and inner.GetOptions().map_entry:
-        entry = inner.fields_by_name["value"]
-        said.setdefault(field.json_name, {})[rest] = _value(entry, value, whole)
-    elif rest and inner is not None and not field.is_repeated:
-        _put(said.setdefault(field.json_name, {}), inner, rest, value, whole)
+    is_map = inner is not None and inner.GetOptions().map_entry
+    if inner is not None and (is_map or (rest and not field.is_repeated)):
+        if not rest:
+            raise InvalidArgument.of(whole, f"say which of its keys: {whole}.key={value[:50]}")
+        of_field = said.setdefault(field.json_name, {})
+        if not isinstance(of_field, dict):
+            raise InvalidArgument.of(whole, "is given twice")
+        if is_map:
+            of_field[rest] = _value(inner.fields_by_name["value"], value, whole)
+        else:
+            _put(of_field, inner, rest, value, whole)
     elif rest:
         raise InvalidArgument.of(whole, "there is no such field")
     elif field.is_repeated:

@@ -184,11 +184,14 @@ def _customer_event(
 
 def _context(item: Document, around: Document) -> Any:
     """The item's context over the batch's; where an event may go is kept with it."""
-    context = _merged(around.get("context"), item.get("context"))
-    integrations = _merged(around.get("integrations"), item.get("integrations"))
-    if integrations is None or integrations == {}:
-        return context
-    return _merged({"integrations": integrations}, context)
+    try:
+        context = _merged(around.get("context"), item.get("context"))
+        integrations = _merged(around.get("integrations"), item.get("integrations"))
+        if integrations is None or integrations == {}:
+            return context
+        return _merged({"integrations": integrations}, context)
+    except RecursionError as error:
+        raise _too_deep("context") from error
 
 
 def _merged(outer: Any, inner: Any) -> Any:
@@ -232,7 +235,11 @@ def _json(name: str, value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError as error:
-        raise _ItemRefusedError("JSON_TOO_DEEP", f"{name} is nested too deeply") from error
+        raise _too_deep(name) from error
+
+
+def _too_deep(name: str) -> _ItemRefusedError:
+    return _ItemRefusedError("JSON_TOO_DEEP", f"{name} is nested too deeply")
 
 
 def _time(name: str, value: Any) -> Timestamp | None:

@@ -63,6 +63,10 @@ class FieldViolation:
     description: str
     reason: str = ""
 
+    def __str__(self) -> str:
+        """The sentence; one about the request as a whole names no field."""
+        return f"{self.field}: {self.description}" if self.field else self.description
+
 
 class RapportError(Exception):
     """A failure that the caller may see: a reason, a sentence, and metadata a program can read."""
@@ -110,7 +114,7 @@ class InvalidArgument(RapportError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         found = tuple(violations)
-        said = "; ".join(f"{violation.field}: {violation.description}" for violation in found)
+        said = "; ".join(str(violation) for violation in found)
         super().__init__(reason, message or said or "the request is invalid", metadata, found)
 
     @classmethod

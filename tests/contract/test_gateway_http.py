@@ -169,6 +169,13 @@ async def test_a_field_that_is_wrong_is_named(world, body, field):
     assert "Available" not in answer.text
 
 
+async def test_what_the_query_and_the_body_both_say_is_refused(world):
+    for name in ("givenName", "given_name"):
+        answer = await ask(world, "POST", "/v1/contacts?givenName=A", json={name: "B"})
+
+        assert error_of(answer) == (400, "INVALID_ARGUMENT", ["FIELD_INVALID"])
+
+
 @pytest.mark.parametrize("query", ["pageSize=x", "nonsense=1", "pageSize=1&pageSize=2", "a.b=1"])
 async def test_a_query_parameter_that_is_wrong_is_named(world, query):
     answer = await ask(world, "GET", f"/v1/contacts?{query}")

@@ -101,9 +101,10 @@ async def test_the_write_key_is_found_wherever_it_is(world, headers, in_body):
         ({}, 401, "credential_invalid"),
         (basic("wk_web_wrong:"), 401, "credential_invalid"),
         ({"authorization": "Basic &&&"}, 401, "credential_invalid"),
+        ({"authorization": b"Basic \xe9"}, 401, "credential_invalid"),
         (basic(f"{key('none')}:"), 403, "scope_missing"),
     ],
-    ids=["none", "wrong", "no base64", "no scope"],
+    ids=["none", "wrong", "no base64", "no ascii", "no scope"],
 )
 async def test_without_a_good_key_nothing_is_recorded(world, headers, status, code):
     answer = await send(world, {"batch": [TRACK]}, headers=headers)

@@ -97,6 +97,10 @@ def test_truth_is_a_word():
         [("displayName.x", "1")],
         [("amount.cents", "1")],
         [("displayName", "a"), ("display_name", "b")],
+        [("customFields", "a")],
+        [("customFields.a", "b"), ("custom_fields", "a")],
+        [("amount.currency", "EUR"), ("amount", "a")],
+        [("amount", "a"), ("amount.currency", "EUR")],
     ],
 )
 def test_a_parameter_that_means_nothing_is_named(pairs):

@@ -180,6 +180,17 @@ def test_what_is_no_object_stays_for_the_service_to_refuse():
     assert (sent.properties, sent.context) == ("[1]", '"x"')
 
 
+def test_contexts_too_deep_to_be_merged_are_refused_alone():
+    deep: dict = {}
+    for _ in range(2000):
+        deep = {"a": deep}
+
+    batch = read({**TRACK, "context": deep}, {**TRACK, "context": 7}, context=deep)
+
+    assert ["JSON_TOO_DEEP"] == [refusal.reason for refusal in batch.refused.values()]
+    assert len(batch.customer_events) == 1
+
+
 def test_what_is_nested_too_deeply_is_refused():
     deep: object = 1
     for _ in range(500):

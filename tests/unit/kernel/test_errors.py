@@ -38,9 +38,9 @@ def test_every_member_of_the_family_has_its_own_status():
 
 
 def test_the_message_of_an_invalid_argument_names_each_field():
-    error = InvalidArgument([FieldViolation("name", "is empty"), FieldViolation("email", "what?")])
+    error = InvalidArgument([FieldViolation("name", "is empty"), FieldViolation("", "is no JSON")])
 
-    assert str(error) == "name: is empty; email: what?"
+    assert str(error) == "name: is empty; is no JSON"
     assert error.reason is Reason.FIELD_INVALID
 
 
