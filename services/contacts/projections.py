@@ -274,7 +274,7 @@ async def list_history(
     newest = contact.version
     if request.page_token:
         token = PageToken.decoded(request.page_token, fingerprint, [_VERSION])
-        newest = min(newest, int(str(token.values[0])))
+        newest = min(newest, max(int(str(token.values[0])), 0))
     size = min(request.page_size, PAGE_SIZE_MAX) or PAGE_SIZE_DEFAULT
     oldest = max(newest - size, 0)
     envelopes = await read_stream(

@@ -12,6 +12,8 @@ from rapport.contacts.v1.service_pb2 import (
 )
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from services.kernel.errors import InvalidArgument, NotFound, Reason
+from services.kernel.filter import Field, Kind
+from services.kernel.page_token import PageToken, fingerprint_of
 
 
 @pytest.fixture
@@ -77,3 +79,17 @@ async def test_another_workspace_learns_nothing(asked, ada):
 
     with pytest.raises(NotFound):
         await other.ListContactHistory(ListContactHistoryRequest(name=ada.name))
+
+
+async def test_a_token_that_points_before_the_first_change_ends_the_walk(contacts, create):
+    ada = await create("ada")
+    fingerprint = fingerprint_of("ListContactHistory", "acme", ada.name)
+    version = Field("version", Kind.INTEGER, nullable=False)
+    forged = PageToken(fingerprint, positions=(), is_moved=False, values=(-5,)).encoded([version])
+
+    page = await contacts.ListContactHistory(
+        ListContactHistoryRequest(name=ada.name, page_token=forged)
+    )
+
+    assert not page.changes
+    assert not page.next_page_token
