@@ -29,7 +29,8 @@ on conflict do nothing
 _TAKE = """
 update kernel.checkpoints
 set epoch = epoch + 1, owner = $5, lease_until = now() + make_interval(secs => $6)
-where consumer = $1 and generation = $2 and source = $3 and partition = $4 and lease_until < now()
+where consumer = $1 and generation = $2 and source = $3 and partition = $4
+  and (lease_until < now() or owner = $5)
 returning position, epoch
 """
 
@@ -116,7 +117,10 @@ async def create_checkpoint(connection: Tx | Pool, place: Place, position: int =
 
 
 async def take_lease(pool: Pool, place: Place, owner: str, lease_s: float) -> Lease | None:
-    """Take the checkpoint over if nobody has it; None while somebody does."""
+    """Take the checkpoint over if nobody has it; None while somebody else does.
+
+    An owner that lost the connection before it could release its lease need not wait for its end.
+    """
     row = await pool.fetchrow(_TAKE, *place.key, owner, lease_s)
     return Lease(place, row["epoch"], row["position"], lease_s) if row else None
 

@@ -185,6 +185,19 @@ async def test_a_lease_that_is_held_is_not_given_to_another(world):
     assert await take_lease(world.pool, second.place, "two", 10) is not None
 
 
+async def test_who_could_not_release_its_lease_need_not_wait_for_its_end(world):
+    """It lost its connection; what it may still be doing there is fenced by the new epoch."""
+    worker = world.projection(owner="one")
+    await world.record(texts("thing-1", "a"))
+    lost = await world.lease(worker)
+
+    again = await take_lease(world.pool, worker.place, "one", 10)
+
+    assert again.epoch > lost.epoch
+    with pytest.raises(FencedError):
+        await worker.apply(lost, await world.batch())
+
+
 async def test_two_workers_take_turns_and_lose_and_double_nothing(echoing):
     workers = [echoing.projection(owner=str(n), lease_s=0.2) for n in range(2)]
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
@@ -354,6 +367,28 @@ async def test_a_crash_at_the_first_start_leaves_no_partition_unknown(database):
 
         assert list(await partitions_of(pool, consumer, "things", sources)) == [0, 1, 2]
         assert set(await read_positions(pool, "tallies")) == {("things", p) for p in range(3)}
+
+
+async def test_a_batch_that_takes_too_long_is_tried_in_smaller_ones(world, monkeypatch):
+    monkeypatch.setattr("services.kernel.projection.BATCH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("services.kernel.projection.BATCH_SIZE_STEP", 1)
+
+    class Slow(Tallies):
+        async def apply(self, tx, schema, events):
+            await tx.execute("select pg_sleep($1)", 0.05 * len(events))
+            return await super().apply(tx, schema, events)
+
+    await world.record(texts("thing-1", *["x"] * 40))
+    projection = world.projection(consumer=Consumer(Slow(), ("things",), TEXTS))
+    projection._batch_size = 40
+    working = asyncio.create_task(projection.run())
+
+    async def caught_up():
+        assert await world.tallies() == {"thing-1": (40, "x")}
+
+    await eventually(caught_up, within_s=30)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_too_many_parked_streams_stop_the_consumer(world, monkeypatch):
