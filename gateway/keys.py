@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -32,6 +33,7 @@ _PREFIXES: Final = {"api": "rk", "source": "wk"}
 _MISSING: Final = "an API key is needed: authorization: Bearer <key>, or x-api-key: <key>"
 _WRONG: Final = "nobody issued this API key"
 _NO_HASH: Final = "0" * 64
+_HASH: Final = re.compile("[0-9a-f]{64}")
 
 _log = structlog.get_logger(__name__)
 
@@ -144,6 +146,8 @@ def read_keys(path: Path) -> Mapping[str, ApiKey]:
             raise KeysError(f"the API keys file holds the id {key.id!r} twice")
         if not key.id or "_" in key.id or not key.workspace:
             raise KeysError(f"the API key {key.id!r} needs an id without _ and a workspace")
+        if not _HASH.fullmatch(key.hash):
+            raise KeysError(f"the hash of the API key {key.id!r} must be 64 digits of 0-9a-f")
         if INTERNAL_SCOPE in key.scopes:
             raise KeysError(f"the API key {key.id!r} asks for the platform's own scope")
         keys[key.id] = key

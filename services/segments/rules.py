@@ -191,12 +191,6 @@ class Rule:
         moment = begin if now < end else end
         return None if moment == _FIRST else moment
 
-    def looks_at(self, traits: frozenset[str], activities: frozenset[str]) -> bool:
-        """Tells whether a change of these can change its answer."""
-        return any(c.trait in traits for c in self.traits) or any(
-            c.activity in activities for c in self.activities
-        )
-
 
 @lru_cache(maxsize=PARSED_RULES_MAX)
 def parsed_rule(serialized: bytes) -> Rule:

@@ -154,8 +154,10 @@ def test_a_file_that_breaks_later_takes_nobodys_key_away(keys, content):
         [record(scopes=["internal"])],
         [record(kind="admin")],
         [{"id": "k1"}],
+        [record() | {"hash": "é" * 64}],
+        [record() | {"hash": record()["hash"].upper()}],
     ],
-    ids=["twice", "underscore", "no id", "no workspace", "internal", "kind", "parts"],
+    ids=["twice", "_", "no id", "no workspace", "internal", "kind", "parts", "é", "upper case"],
 )
 def test_nothing_starts_with_an_ill_file(keys, records):
     keys.path.write_text(json.dumps({"keys": records}))
