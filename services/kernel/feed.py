@@ -137,8 +137,8 @@ class FeedConnection:
                 await closed.wait()
                 _log.warning("feed.closed", servers=len(self._servers))
                 await asyncio.sleep(RECONNECT_PAUSE_S)
-            except nats_errors.Error as error:
-                _log.warning("feed.refused", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001, whatever answers there, NATS may come back
+                _log.warning("feed.refused", error=repr(error))
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             finally:
                 await self._client.close()

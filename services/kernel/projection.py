@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH_SIZE_MAX = 1_000
+# By how much a batch that was cut, because it took too long, grows again with each success.
+BATCH_SIZE_STEP = 10
 LEASE_S = 10.0
 REASON_LENGTH_MAX = 500
 RETRY_PAUSE_S = 0.1
@@ -115,6 +117,7 @@ class Projection(Generic[T]):
     views: Sequence[AnyView] = ()  # those of the own log that are read at once
     lease_s: float = LEASE_S
     place: Place = field(init=False)
+    _batch_size: int = field(default=BATCH_SIZE_MAX, init=False)
 
     def __post_init__(self) -> None:
         """Name the checkpoint."""
@@ -142,6 +145,8 @@ class Projection(Generic[T]):
                 if not (is_passing(error) or is_conflict(error)):
                     self.metrics.stopped.labels(*self._labels).set(1)
                     raise
+                if isinstance(error, TimeoutError):  # perhaps it was too much at once
+                    self._batch_size = max(1, self._batch_size // 2)
                 _log.warning("projection.waits", place=str(self.place), error=repr(error))
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
@@ -152,12 +157,13 @@ class Projection(Generic[T]):
             async with self.open_reader(self.source, self.partition, lease.position) as reader:
                 while True:
                     batch = await reader.next_batch(
-                        max_events=BATCH_SIZE_MAX, max_wait_s=self.lease_s / 3
+                        max_events=self._batch_size, max_wait_s=self.lease_s / 3
                     )
                     if not batch:
                         await lease.renew(self.pool)
                         continue
                     await self.apply(lease, batch)
+                    self._batch_size = min(self._batch_size + BATCH_SIZE_STEP, BATCH_SIZE_MAX)
                     self.metrics.position.labels(*self._labels).set(lease.position)
         finally:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):

@@ -7,7 +7,13 @@ import pytest
 from nats.js import api
 
 from rapport.common.v1.envelope_pb2 import Envelope
-from services.kernel.feed import Feed, FeedConfigError, ForeignFeedError, subject_of
+from services.kernel.feed import (
+    Feed,
+    FeedConfigError,
+    FeedConnection,
+    ForeignFeedError,
+    subject_of,
+)
 from services.kernel.listen import Listener
 from services.kernel.log import APPENDED_CHANNEL
 from services.kernel.testing import eventually
@@ -220,3 +226,23 @@ async def test_large_events_go_in_chunks_by_their_size(world, connection):
         await world.append(6, size=400_000)
     async with running(world.relay(connection)):
         await eventually(world.assert_same)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400\r\n\r\n", b"INFO []\r\n", b"x" * 200_000])
+async def test_a_connection_goes_on_trying_whatever_answers_at_its_address(answer):
+    asked = 0
+
+    async def serve(_, writer):
+        nonlocal asked
+        asked += 1
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with FeedConnection(f"nats://127.0.0.1:{port}", name="tests"):
+
+            def asked_again():
+                assert asked > 2
+
+            await eventually(asked_again, within_s=10)
