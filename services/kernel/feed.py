@@ -42,6 +42,8 @@ DUPLICATE_WINDOW_S = 10.0
 
 _WRONG_LAST_SEQUENCE = 10071
 _STREAM_NAME_IN_USE = 10058
+# A cluster that is not complete yet calls that a bad request, too.
+_NO_SUITABLE_PEERS = 10005
 _NO_MESSAGE_FOUND = 10037
 _NOT_IN_A_SUBJECT = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -199,6 +201,8 @@ class Feed:
             try:
                 await self._connection.manager().add_stream(self._config)
             except js_errors.BadRequestError as error:
+                if error.err_code == _NO_SUITABLE_PEERS:
+                    raise
                 if error.err_code != _STREAM_NAME_IN_USE:
                     raise FeedConfigError(f"{self.name} is refused: {error}") from error
             _log.info("feed.created", feed=self.name)

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from services.kernel.database import transaction
 from services.kernel.feed import (
     Feed,
+    FeedConfigError,
     FeedConflictError,
     FeedMissingError,
     FeedTip,
@@ -81,7 +82,10 @@ class RelayMetrics:
             registry=registry,
         )
         self.foreign = Gauge(
-            "rapport_relay_foreign", "1 while the feed is not this log's", labels, registry=registry
+            "rapport_relay_foreign",
+            "1 while the feed is not this log's, or not configured as needed",
+            labels,
+            registry=registry,
         )
 
 
@@ -147,9 +151,9 @@ class Relay:
         unwatch = self._connection.watch(self._came_up)
         try:
             await self._relay()
-        except ForeignFeedError as error:
+        except (ForeignFeedError, FeedConfigError) as error:
             self._foreign.set(1)
-            self.problem = f"the feed is foreign: {error}"
+            self.problem = f"the feed is foreign or misconfigured: {error}"
             self._log.exception("relay.foreign")
             raise
         finally:

@@ -5,6 +5,8 @@ import asyncio
 import nats
 import pytest
 from nats.js import api
+from nats.js.errors import BadRequestError
+from nats.js.manager import JetStreamManager
 
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.feed import (
@@ -246,3 +248,20 @@ async def test_a_connection_goes_on_trying_whatever_answers_at_its_address(answe
                 assert asked > 2
 
             await eventually(asked_again, within_s=10)
+
+
+async def test_a_relay_waits_for_a_cluster_that_is_not_complete_yet(world, connection, monkeypatch):
+    create, refused = JetStreamManager.add_stream, []
+
+    async def refusing(self, *config):
+        if not refused:
+            refused.append(config)
+            raise BadRequestError(code=400, err_code=10005, description="no suitable peers")
+        return await create(self, *config)
+
+    monkeypatch.setattr(JetStreamManager, "add_stream", refusing)
+    await world.append(2)
+
+    async with running(world.relay(connection)):
+        await eventually(world.assert_same)
+    assert refused
