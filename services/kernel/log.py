@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.errors import Aborted, ResourceExhausted
@@ -19,7 +20,6 @@ from services.kernel.sql import Tx, columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from asyncpg import Pool, Record
@@ -33,12 +33,13 @@ NO_STREAM = 0
 EVENTS_PER_APPEND_MAX = 10_000
 EVENT_BYTES_MAX = 512 * 1024
 READ_BATCH_SIZE = 2_000
+MICROSECOND = timedelta(microseconds=1)
 # From here on COPY beats arrays; below, its own round trip costs more.
 COPY_SIZE_MIN = 32
 APPENDED_CHANNEL = "appended"
 
 _LOCK_HEADS = """
-select partition, position from kernel.heads
+select partition, position, record_time from kernel.heads
 where partition = any($1::int[]) order by partition for update
 """
 
@@ -77,7 +78,7 @@ select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint
 
 _MOVE_HEADS = f"""
 with moved as (
-    update kernel.heads h set position = m.position
+    update kernel.heads h set position = m.position, record_time = $3
     from unnest($1::int[], $2::bigint[]) m(partition, position)
     where h.partition = m.partition
     returning h.partition, h.position
@@ -96,6 +97,13 @@ where workspace = $1 and stream = $2 and version > $3 order by version limit $4
 """
 
 _READ_HEADS = "select partition, position from kernel.heads order by partition"
+
+
+class Head(NamedTuple):
+    """Where a partition ends: the position and the time of its last event."""
+
+    position: int
+    record_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +165,10 @@ class Log:
         """The partition a stream of this log lives in."""
         return partition_of(workspace, stream, self.partitions)
 
-    async def lock_heads(self, tx: Tx, partitions: set[int]) -> dict[int, int]:
-        """Lock the partitions' heads until the transaction ends; answers their positions."""
+    async def lock_heads(self, tx: Tx, partitions: set[int]) -> dict[int, Head]:
+        """Lock the partitions' heads until the transaction ends."""
         rows = await tx.fetch(_LOCK_HEADS, sorted(partitions))
-        return {row["partition"]: row["position"] for row in rows}
+        return {row["partition"]: Head(row["position"], row["record_time"]) for row in rows}
 
     async def append(self, tx: Tx, appends: Sequence[Append]) -> Landed:
         """Append to several streams in the caller's transaction.
@@ -179,7 +187,7 @@ class Log:
         self,
         tx: Tx,
         appends: Sequence[Append],
-        heads: dict[int, int],
+        heads: Mapping[int, Head],
         versions: Mapping[tuple[str, str], int],
     ) -> Landed:
         """Append while the caller holds the heads and read the streams' versions under them."""
@@ -190,20 +198,22 @@ class Log:
         moved: dict[int, int] = {}
         for event in recorded:
             moved[event.partition] = event.position
-        await tx.execute(_MOVE_HEADS, list(moved), list(moved.values()))
+        await tx.execute(
+            _MOVE_HEADS, list(moved), list(moved.values()), recorded[-1].record_time
+        )
         return Landed(recorded, moved)
 
     def _record(
         self,
         appends: Sequence[Append],
-        heads: dict[int, int],
+        heads: Mapping[int, Head],
         versions: dict[tuple[str, str], int],
     ) -> list[Recorded]:
         """Give the events their versions, positions, ids and times."""
         if sum(len(append.events) for append in appends) > EVENTS_PER_APPEND_MAX:
             raise ResourceExhausted(limit="EVENTS_PER_APPEND_MAX", maximum=EVENTS_PER_APPEND_MAX)
-        record_time = self.clock.now()
-        position = dict(heads)
+        record_time = _later(self.clock.now(), heads)
+        position = {partition: head.position for partition, head in heads.items()}
         recorded = []
         for append in appends:
             origin = append.origin
@@ -236,6 +246,14 @@ class Log:
                 )
             versions[key] = version
         return recorded
+
+
+def _later(now: datetime, heads: Mapping[int, Head]) -> datetime:
+    """The time by the clock, or just after the last event's when this replica's clock is behind.
+
+    So times grow with positions, and what happened later to a stream is also told as later.
+    """
+    return max([now, *(head.record_time + MICROSECOND for head in heads.values() if head.position)])
 
 
 async def stream_versions(tx: Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:

@@ -267,7 +267,7 @@ class Rebuild:
                 yield tx, {(r["source"], r["partition"]): r["position"] for r in rows}
             else:
                 heads = await self.log.lock_heads(tx, set(range(self.log.partitions)))
-                yield tx, {(self.log.service, p): head for p, head in heads.items()}
+                yield tx, {(self.log.service, p): head.position for p, head in heads.items()}
 
 
 async def list_generations(pool: Pool) -> list[Any]:

@@ -20,7 +20,8 @@ create schema if not exists kernel;
 
 create table if not exists kernel.heads (
     partition int primary key,
-    position bigint not null
+    position bigint not null,
+    record_time timestamptz not null default '-infinity'
 );
 
 create table if not exists kernel.events (

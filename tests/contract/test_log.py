@@ -3,18 +3,20 @@
 import asyncio
 import asyncio.subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
 from services.kernel import log as log_module
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import FixedClock, SystemClock, new_id
 from services.kernel.errors import Aborted, Reason, ResourceExhausted
 from services.kernel.log import (
     ANY_VERSION,
     EVENT_BYTES_MAX,
     EVENTS_PER_APPEND_MAX,
+    MICROSECOND,
     NO_STREAM,
     Append,
     Log,
@@ -25,6 +27,7 @@ from services.kernel.log import (
     read_partition,
     read_stream,
 )
+from services.kernel.recorded import utc
 from services.kernel.tables import PartitionCountError, create_kernel_tables
 from services.kernel.testing import eventually
 
@@ -358,3 +361,16 @@ async def test_listeners_are_told_of_each_append(pool, database):
         await eventually(assert_told)
     finally:
         await listener.close()
+
+
+async def test_times_grow_with_positions_also_when_a_clock_is_behind(pool):
+    """A replica whose clock is behind records just after what was recorded before."""
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for minutes_behind in (0, 5, 5):
+        clock = FixedClock(noon - timedelta(minutes=minutes_behind))
+        log = Log(service="boxes", partitions=1, clock=clock, new_id=new_id)
+        await append(pool, Append(ORIGIN, "box-1", facts("x")), log=log)
+
+    times = [utc(event.record_time) for event in await read_partition(pool, 0, after=0)]
+
+    assert [noon, noon + MICROSECOND, noon + 2 * MICROSECOND] == times

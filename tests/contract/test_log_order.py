@@ -6,16 +6,26 @@ one position, and an event that appears behind a follower's back.
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.log import COPY_SIZE_MIN, Append, Log, NewEvent, Origin, read_partition
+from services.kernel.log import (
+    COPY_SIZE_MIN,
+    Append,
+    Head,
+    Log,
+    NewEvent,
+    Origin,
+    read_partition,
+)
 from services.kernel.tables import create_kernel_tables
 
 ORIGIN = Origin("acme", "tests", "", "")
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PROCESSES = 3
 APPENDS_EACH = 120
 # Small appends go in as arrays, large ones by COPY: both are in the race.
@@ -58,15 +68,15 @@ class UnguardedLog(Log):
     """A log that reads its heads without locking them."""
 
     async def lock_heads(self, tx, _partitions):
-        rows = await tx.fetch("select partition, position from kernel.heads")
-        return {row["partition"]: row["position"] for row in rows}
+        rows = await tx.fetch("select partition, position, record_time from kernel.heads")
+        return {row["partition"]: Head(row["position"], row["record_time"]) for row in rows}
 
 
 class SequenceLog(Log):
     """A log that takes its positions from a sequence, as most do."""
 
     async def lock_heads(self, tx, _partitions):
-        return {0: await tx.fetchval("select nextval('positions')") - 1}
+        return {0: Head(await tx.fetchval("select nextval('positions')") - 1, LONG_AGO)}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from services.events.receipts import Batch, stream_of
 from services.events.schema import JSON_DEPTH_MAX, Reason, occur_us_of, refusal_of
 from services.events.service import _Recording
 from services.kernel.clock import FixedClock
-from services.kernel.log import NO_STREAM, Log, Origin
+from services.kernel.log import NO_STREAM, Head, Log, Origin
 from services.kernel.tokens import decode_write_token
 from services.kernel.work import Outcome, StreamState
 
@@ -39,7 +39,7 @@ class InMemoryLog:
         self.log = Log(
             service="events", partitions=partitions, clock=FixedClock(NOON), new_id=uuid.uuid4
         )
-        self.heads = dict.fromkeys(range(partitions), 0)
+        self.heads = dict.fromkeys(range(partitions), Head(0, NOON))
         self.first_positions = {}
         self.recorded = []
 
@@ -57,7 +57,7 @@ class InMemoryLog:
         if keep:
             self.recorded += recorded
             for event in recorded:
-                self.heads[event.partition] = event.position
+                self.heads[event.partition] = Head(event.position, event.record_time)
                 self.first_positions[event.stream] = event.position
         return response
 
