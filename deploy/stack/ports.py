@@ -11,13 +11,17 @@ FIRST_PORT = 20_000
 LAST_PORT = 31_999
 ATTEMPTS_MAX = 200
 
+# Who asks for several starts listening only later, so a port that looks free may be promised.
+_promised: set[int] = set()
+
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on."""
+    """A port on 127.0.0.1 that nobody listens on, another one each time."""
     choice = random.SystemRandom()
     for _ in range(ATTEMPTS_MAX):
         port = choice.randint(FIRST_PORT, LAST_PORT)
-        if port_is_free(port):
+        if port not in _promised and port_is_free(port):
+            _promised.add(port)
             return port
     message = f"no free port between {FIRST_PORT} and {LAST_PORT} after {ATTEMPTS_MAX} attempts"
     raise StackError(message)
