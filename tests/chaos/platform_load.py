@@ -43,16 +43,16 @@ from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.rule_pb2 import ActivityCondition, Condition, Rule
 from rapport.segments.v1.service_pb2 import CreateSegmentRequest
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
-from services.kernel.client import open_channel
+from services.kernel.rpc.client import open_channel
 from services.kernel.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from services.kernel.testing import eventually
-from services.kernel.tokens import decode_write_token
-from services.kernel.wire_errors import from_rpc_error
+from services.kernel.log.tokens import decode_write_token
+from services.kernel.rpc.wire_errors import from_rpc_error
 
 CALL_TIMEOUT_S = 5.0
 ACKNOWLEDGED_WITHIN_S = 60.0
-SELLERS = 6
-VISITORS = 4
+SELLERS = 3
+VISITORS = 2
 NOT_NOW = (Unavailable, DeadlineExceeded, ResourceExhausted)
 HTTP_NOT_NOW = {429, 503, 504}
 STAGES = ("proposal", "negotiation", "qualification")

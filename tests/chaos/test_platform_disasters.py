@@ -5,8 +5,8 @@ import pytest
 
 from rapport.contacts.v1.service_pb2 import CreateContactRequest
 from rapport.identity.v1.service_pb2 import GetProfileRequest
-from services.kernel.feed import stream_name
-from services.kernel.projection import LEASE_S
+from services.kernel.feed.feed import stream_name
+from services.kernel.views.projection import LEASE_S
 from services.kernel.testing import eventually
 from tests.chaos.platform_audit import Audit, carried_by_feeds
 from tests.chaos.platform_load import Clients, under_load
@@ -26,7 +26,7 @@ async def test_the_lost_disk_of_nats_is_filled_again_with_the_same(chaos, chance
     platform = chaos.platform
     async with under_load(platform.dev, chaos.acknowledged, chance, chaos.new_name()) as load:
         for _ in range(2):
-            await load.go_on(chance.randrange(20, 80))
+            await load.go_on(chance.randrange(10, 60))
             before = await carried_by_feeds(platform)
             await platform.wipe_nats()
 
@@ -36,7 +36,7 @@ async def test_the_lost_disk_of_nats_is_filled_again_with_the_same(chaos, chance
                     assert after[name][: len(held)] == held, stream_name(name, 0)
 
             await eventually(refilled, within_s=30)
-        await load.go_on(40)
+        await load.go_on(20)
 
     await Audit(platform, chaos.acknowledged).assert_whole()
 
@@ -45,9 +45,9 @@ async def test_a_platform_killed_as_a_whole_goes_on_where_it_was(chaos, chance):
     """Every process, servers included, gets SIGKILL at one moment; then all start on their data."""
     dev, name = chaos.platform.dev, chaos.new_name()
     async with under_load(dev, chaos.acknowledged, chance, name) as load:
-        await load.go_on(chance.randrange(40, 160))
+        await load.go_on(chance.randrange(20, 120))
         await chaos.kill_all_and_start_again()
-        await load.go_on(40)
+        await load.go_on(20)
 
     await Audit(chaos.platform, chaos.acknowledged).assert_whole()
 

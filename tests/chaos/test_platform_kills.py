@@ -18,7 +18,7 @@ async def test_a_process_killed_under_load_loses_and_doubles_nothing(name, chaos
     platform = chaos.platform
     async with under_load(platform.dev, chaos.acknowledged, chance, chaos.new_name()) as load:
         for _ in range(DEATHS):
-            await load.go_on(chance.randrange(20, 80))
+            await load.go_on(chance.randrange(10, 60))
             deaths = platform.restarts(name)
             platform.kill(name)
 
@@ -27,6 +27,6 @@ async def test_a_process_killed_under_load_loses_and_doubles_nothing(name, chaos
 
             await eventually(restarted, within_s=20)
             await platform.wait_ready(name)
-        await load.go_on(40)
+        await load.go_on(20)
 
     await Audit(platform, chaos.acknowledged).assert_whole()

@@ -34,9 +34,9 @@ async def test_every_view_is_rebuilt_and_swapped_under_load(chaos, chance):
     async with under_load(
         platform.dev, chaos.acknowledged, chance, chaos.new_name(), sellers=1, visitors=1
     ) as load:
-        await load.go_on(40)
+        await load.go_on(20)
         await asyncio.gather(*(rebuild(service) for service in SERVICES))
-        await load.go_on(40)
+        await load.go_on(20)
 
     assert "BUILDING" not in await operate(chaos, "identity", "views")
     await Audit(platform, chaos.acknowledged).assert_whole()
