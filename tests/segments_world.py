@@ -9,18 +9,19 @@ from uuid import UUID
 import asyncpg
 import orjson
 from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry
 
 from rapport.identity.v1 import events_pb2 as identity
 from rapport.segments.v1 import events_pb2, rule_pb2
 from services.kernel.clock import FixedClock
-from services.kernel.database import transaction
-from services.kernel.log import Append, NewEvent, Origin, read_partition
-from services.kernel.projection import fold
-from services.kernel.recorded import Recorded, timestamp_of
-from services.kernel.runtime import make_kernel, prepare_database
-from services.kernel.view import append_with_views
+from services.kernel.log.database import transaction
+from services.kernel.log.log import Append, NewEvent, Origin, read_partition
+from services.kernel.log.recorded import Recorded, timestamp_of
+from services.kernel.process.runtime import make_kernel, prepare_database
+from services.kernel.views.projection import fold
+from services.kernel.views.view import append_with_views
 from services.segments.__main__ import compose
-from services.segments.policies import Upkeep
+from services.segments.upkeep import Upkeep, UpkeepMetrics
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -145,8 +146,12 @@ class SegmentsWorld:
         self.service = compose(clock)
         self.kernel = make_kernel(pool, self.service, 1, clock)
         self.consumer = self.service.consumers[0]
-        self.upkeep = Upkeep(self.kernel)
+        self.upkeep = self.new_upkeep()
         self.history: list[Recorded] = []
+
+    def new_upkeep(self):
+        """The upkeep of one more process."""
+        return Upkeep(self.kernel, UpkeepMetrics(CollectorRegistry()))
 
     async def prepare(self):
         """Makes the tables."""

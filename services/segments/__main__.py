@@ -5,14 +5,15 @@ from __future__ import annotations
 from rapport.identity.v1 import events_pb2 as identity_events_pb2
 from rapport.segments.v1 import events_pb2, service_pb2, service_pb2_grpc
 from services.kernel.clock import Clock, SystemClock
-from services.kernel.projection import Consumer
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Service, main
-from services.segments.policies import FactsPolicy, Upkeep
+from services.kernel.log.recorded import EventTypes
+from services.kernel.process.runtime import Service, main
+from services.kernel.views.projection import Consumer
+from services.segments.policies import FactsPolicy
 from services.segments.projections.agenda import TABLES
 from services.segments.projections.facts import ProfileFactsView
 from services.segments.projections.segments import SegmentsView
 from services.segments.service import SegmentsService
+from services.segments.upkeep import Upkeep, UpkeepMetrics
 
 
 def compose(clock: Clock) -> Service:
@@ -36,7 +37,7 @@ def compose(clock: Clock) -> Service:
                 SegmentsService(kernel),
             )
         ],
-        background=lambda kernel: [Upkeep(kernel).run()],
+        background=lambda kernel, registry: [Upkeep(kernel, UpkeepMetrics(registry)).run()],
         tables=TABLES,
     )
 

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from rapport.segments.v1.events_pb2 import SegmentArchived, SegmentCreated
 from rapport.segments.v1.rule_pb2 import Condition, Rule
 from rapport.segments.v1.service_pb2 import ArchiveSegmentRequest, CreateSegmentRequest
-from services.kernel.decider import Decider
+from services.kernel.command.decider import Decider
 from services.kernel.errors import AlreadyExists, FieldViolation, InvalidArgument, NotFound
 from services.segments.rules import invalidity
 

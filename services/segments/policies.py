@@ -1,10 +1,10 @@
-"""Whenever a profile's facts change, or time has passed, then members enter and exit.
+"""Whenever a profile's facts change then members enter and exit.
 
 Three things lead to a look at a rule: facts that arrive (`FactsPolicy`, in the transaction that
-folds them), a due time that comes, and a segment that is new or archived (`Upkeep`, one loop per
-process, any number of them). All hold the heads of the own log while they look, so they take turns,
-and all end in `judge`, which compares the rule's verdict with the members as they are: looking
-twice says nothing twice, and a look that a crash took back is taken again.
+folds them), a due time that comes, and a segment that is new or archived (`Upkeep`, in a file of
+its own). All hold the heads of the own log while they look, so they take turns, and all end in
+`judge`, which compares the rule's verdict with the members as they are: looking twice says nothing
+twice, and a look that a crash took back is taken again.
 
 A transition's time is when the rule's answer became what it is, as the facts tell; so it does not
 depend on who looked first, or how late.
@@ -12,23 +12,16 @@ depend on who looked first, or how late.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
-
-import structlog
 
 from rapport.segments.v1.events_pb2 import ProfileEnteredSegment, ProfileExitedSegment
 from services.kernel.clock import Clock
-from services.kernel.database import transaction
-from services.kernel.log import ANY_VERSION, Append, NewEvent, Origin
-from services.kernel.recorded import Recorded
-from services.kernel.sql import Tx
-from services.kernel.view import append_with_views
+from services.kernel.log.log import ANY_VERSION, Append, NewEvent, Origin
+from services.kernel.log.recorded import Recorded
+from services.kernel.log.sql import Tx
 from services.segments.decider import DECIDER, MEMBERSHIP
 from services.segments.projections import agenda
 from services.segments.projections.agenda import Definition, MemberKey
@@ -37,25 +30,10 @@ from services.segments.projections.facts import (
     Touch,
     Wanted,
     load_facts,
-    next_candidates,
 )
 from services.segments.rules import Verdict
 
-if TYPE_CHECKING:
-    from services.kernel.runtime import Kernel
-
 ACTOR = "services/segments"
-
-DUES_PER_STEP_MAX = 1_000
-PROFILES_PER_FILL_MAX = 2_000
-EXITS_PER_STEP_MAX = 2_000
-STEP_TIMEOUT_S = 30.0
-# The bell may be missed while the listening connection is away, and the clock may be set.
-SAFETY_POLL_S = 5.0
-RETRY_PAUSE_S = 0.2
-RETRY_PAUSE_MAX_S = 5.0
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,119 +196,3 @@ def appends_of(told: Iterable[tuple[Transition, datetime]]) -> list[Append]:
         )
         for (workspace, segment_id, cause), of_segment in events.items()
     ]
-
-
-class Upkeep:
-    """Keeps members true as time goes by and as segments come and go. `run` it as a task."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-
-    async def run(self) -> None:
-        """Takes a step whenever there is one: a due time came, or the bell told of a change."""
-        pause_s = RETRY_PAUSE_S
-        with self._kernel.bell.listening() as heard:
-            while True:
-                heard.clear()
-                try:
-                    async with asyncio.timeout(STEP_TIMEOUT_S):
-                        wait_s = await self._wait_s()
-                        if wait_s <= 0:
-                            await self.step()
-                    pause_s = RETRY_PAUSE_S
-                except Exception as error:  # noqa: BLE001, whatever it was, members must stay true
-                    _log.warning("upkeep.waits", error=repr(error))
-                    wait_s = pause_s * random.uniform(0.5, 1.0)
-                    pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
-                    heard.clear()
-                if wait_s > 0:
-                    await _wait(heard, min(wait_s, SAFETY_POLL_S))
-
-    async def step(self) -> bool:
-        """Does a bounded part of what is to be done; tells whether there was anything."""
-        log = self._kernel.log
-        async with transaction(self._kernel.pool) as tx:
-            await log.lock_heads(tx, set(range(log.partitions)))
-            now = await agenda.advance_moment(tx, self._kernel.clock.now())
-            for part in (self._look_again, self._empty, self._fill):
-                appends = await part(tx, now)
-                if appends is not None:
-                    await append_with_views(tx, log, self._kernel.views, appends)
-                    return True
-        return False
-
-    async def _wait_s(self) -> float:
-        """How long there is nothing to do; asked without holding anybody up."""
-        pool = self._kernel.pool
-        if await agenda.next_fill(pool) or await agenda.left_behind(pool, 1):
-            return 0.0
-        due_time = await agenda.next_due(pool)
-        if due_time is None:
-            return SAFETY_POLL_S
-        return (due_time - self._kernel.clock.now()).total_seconds()
-
-    async def _look_again(self, tx: Tx, now: datetime) -> Sequence[Append] | None:
-        """Whenever a due time comes then look at the rule."""
-        dues = await agenda.take_dues(tx, now, DUES_PER_STEP_MAX)
-        if not dues:
-            return None
-        workspaces = sorted({workspace for workspace, _, _ in dues})
-        definitions = {
-            (definition.workspace, definition.segment_id): definition
-            for definition in await agenda.active_definitions(tx, workspaces)
-        }
-        questions: dict[ProfileKey, Question] = {}
-        archived: dict[MemberKey, datetime | None] = {}
-        for workspace, profile_id, segment_id in dues:
-            definition = definitions.get((workspace, segment_id))
-            if definition is None:
-                archived[workspace, profile_id, segment_id] = None
-                continue
-            question = questions.setdefault((workspace, profile_id), Question(Cause(now)))
-            question.definitions.append(definition)
-        await agenda.save_dues(tx, archived)
-        return await judge(tx, now, questions)
-
-    async def _empty(self, tx: Tx, _now: datetime) -> Sequence[Append] | None:
-        """Whenever a segment is archived then its members exit."""
-        left = await agenda.left_behind(tx, EXITS_PER_STEP_MAX)
-        if not left:
-            return None
-        return appends_of(
-            (
-                Transition(
-                    member.definition, member.profile, Cause(member.archive_time), member.enter_time
-                ),
-                member.archive_time,
-            )
-            for member in left
-        )
-
-    async def _fill(self, tx: Tx, now: datetime) -> Sequence[Append] | None:
-        """Whenever a segment is created then profiles that match enter, a page at a time.
-
-        Profiles that change meanwhile are looked at by the policy, so a page need not be exact.
-        """
-        fill = await agenda.next_fill(tx)
-        if fill is None:
-            return None
-        definition = fill.definition
-        candidates, after = await next_candidates(
-            tx,
-            definition.workspace,
-            fill.after_profile_id,
-            PROFILES_PER_FILL_MAX,
-            sorted({condition.trait for condition in definition.rule.traits}),
-            sorted({condition.activity for condition in definition.rule.activities}),
-        )
-        await agenda.save_fill(tx, definition, after)
-        question = Question(Cause(now), [definition])
-        return await judge(tx, now, {(definition.workspace, p): question for p in candidates})
-
-
-async def _wait(heard: asyncio.Event, wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(wait_s):
-            await heard.wait()
-    except TimeoutError:
-        return

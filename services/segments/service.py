@@ -29,13 +29,13 @@ from rapport.segments.v1.service_pb2 import (
     WatchSegmentResponse,
 )
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceServicer
-from services.kernel.caller import current_caller
-from services.kernel.decider import Decided
+from services.kernel.command.decider import Decided
 from services.kernel.errors import DeadlineExceeded, NotFound
-from services.kernel.freshness import ANSWER_RESERVE_S, SAFETY_POLL_S, WAIT_DEFAULT_S
-from services.kernel.recorded import Recorded, timestamp_of
-from services.kernel.runtime import Kernel
-from services.kernel.tokens import decode_write_token, encode_write_token
+from services.kernel.log.recorded import Recorded, timestamp_of
+from services.kernel.log.tokens import decode_write_token, encode_write_token
+from services.kernel.process.runtime import Kernel
+from services.kernel.rpc.caller import current_caller
+from services.kernel.views.freshness import ANSWER_RESERVE_S, SAFETY_POLL_S, WAIT_DEFAULT_S
 from services.segments.decider import DECIDER, MEMBERSHIP, Command, State
 from services.segments.projections.agenda import is_filled
 from services.segments.projections.facts import ProfileFactsView

@@ -2,7 +2,8 @@
 
 An index of future work, no view: it is written where memberships are decided, and can be made again
 by filling each segment again. Whoever writes it holds the heads of the own log, so its readers see
-it at rest.
+it at rest. Only `agenda.parked` is written beside that: which of this work failed, why, and when it
+is tried again; who deletes a row there has it tried at once.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from asyncpg import Pool
 
 from rapport.segments.v1.service_pb2 import SEGMENT_STATE_ACTIVE, SEGMENT_STATE_ARCHIVED
-from services.kernel.sql import Tx, columns
+from services.kernel.log.sql import Tx, columns
 from services.segments.projections.facts import ProfileKey
 from services.segments.rules import Rule, parsed_rule
 
@@ -35,11 +37,34 @@ create table if not exists agenda.fills (
     is_done boolean not null,
     primary key (workspace, segment_id)
 );
+create table if not exists agenda.parked (
+    work text not null,
+    workspace text not null,
+    profile_id text collate "C" not null,
+    segment_id text collate "C" not null,
+    reason text not null,
+    attempts int not null,
+    park_time timestamptz not null,
+    retry_time timestamptz not null,
+    primary key (work, workspace, profile_id, segment_id)
+);
 create table if not exists agenda.moment (
     one boolean primary key default true check (one),
     moment timestamptz not null
 );
 """
+
+
+class Work(StrEnum):
+    """What there is to be done, as it is called where it is parked."""
+
+    LOOK_AGAIN = "look_again"
+    EMPTY = "empty"
+    FILL = "fill"
+
+
+ITSELF = ""
+"""In place of a profile: the work concerns the segment itself."""
 
 # Replicas' clocks differ a little; a moment that is far ahead came from a wrong one.
 _MOMENT = """
@@ -52,6 +77,12 @@ returning moment
 _ACTIVE = f"""
 select workspace, segment_id, rule from segments.segments
 where state = {SEGMENT_STATE_ACTIVE} and workspace = any($1::text[])
+"""
+
+_DEFINITIONS = f"""
+select workspace, segment_id, rule from segments.segments
+join unnest($1::text[], $2::text[]) asked (workspace, segment_id) using (workspace, segment_id)
+where state = {SEGMENT_STATE_ACTIVE}
 """
 
 _MEMBERS = """
@@ -77,18 +108,57 @@ where (d.workspace, d.profile_id, d.segment_id)
     = (gone.workspace, gone.profile_id, gone.segment_id)
 """
 
-_TAKE_DUES = """
+_TAKE_DUES = f"""
 select workspace, profile_id, segment_id from agenda.due
-where due_time <= $1 order by due_time limit $2
+where due_time <= $1 and not exists (
+    select from agenda.parked p
+    where (p.workspace, p.profile_id, p.segment_id)
+        = (due.workspace, due.profile_id, due.segment_id)
+      and p.work = '{Work.LOOK_AGAIN}' and p.retry_time > $1)
+order by due_time limit $2
 """
 
-_NEXT_DUE = "select min(due_time) from agenda.due"
+_NEXT_DUE = f"""
+select due_time from agenda.due
+where not exists (
+    select from agenda.parked p
+    where (p.workspace, p.profile_id, p.segment_id)
+        = (due.workspace, due.profile_id, due.segment_id)
+      and p.work = '{Work.LOOK_AGAIN}' and p.retry_time > $1)
+order by due_time limit 1
+"""
 
+# The segment behind the one that had its turn last, and from the first again.
 _UNFILLED = f"""
-select workspace, segment_id, rule, coalesce(after_profile_id, '') as after_profile_id
-from segments.segments left join agenda.fills using (workspace, segment_id)
-where state = {SEGMENT_STATE_ACTIVE} and is_done is distinct from true
-order by workspace, segment_id limit 1
+select workspace, segment_id
+from segments.segments s left join agenda.fills using (workspace, segment_id)
+where state = {SEGMENT_STATE_ACTIVE} and is_done is distinct from true and not exists (
+    select from agenda.parked p
+    where (p.workspace, p.segment_id) = (s.workspace, s.segment_id)
+      and p.work = '{Work.FILL}' and p.retry_time > $1)
+order by (workspace, segment_id) <= ($2, $3), workspace, segment_id limit 1
+"""
+
+_PARK = """
+insert into agenda.parked as p
+    (work, workspace, profile_id, segment_id, reason, attempts, park_time, retry_time)
+values ($1, $2, $3, $4, $5, 1, $6, $6::timestamptz + interval '1 minute')
+on conflict (work, workspace, profile_id, segment_id) do update
+set attempts = p.attempts + 1, reason = excluded.reason,
+    retry_time = $6::timestamptz
+        + least(interval '1 minute' * 2 ^ least(p.attempts, 6), interval '1 hour')
+"""
+
+_UNPARK = """
+delete from agenda.parked p
+using unnest($2::text[], $3::text[], $4::text[]) done (workspace, profile_id, segment_id)
+where p.work = $1
+  and (p.workspace, p.profile_id, p.segment_id)
+    = (done.workspace, done.profile_id, done.segment_id)
+"""
+
+_FILLED_UNTIL = """
+select after_profile_id from agenda.fills where workspace = $1 and segment_id = $2
 """
 
 _SET_FILL = """
@@ -100,10 +170,21 @@ do update set after_profile_id = excluded.after_profile_id, is_done = excluded.i
 
 _IS_FILLED = "select is_done from agenda.fills where workspace = $1 and segment_id = $2"
 
+_NEXT_LEFT_BEHIND = f"""
+select workspace, segment_id from segments.segments s
+where state = {SEGMENT_STATE_ARCHIVED} and exists (
+    select from segments.members m where (m.workspace, m.segment_id) = (s.workspace, s.segment_id)
+) and not exists (
+    select from agenda.parked p
+    where (p.workspace, p.segment_id) = (s.workspace, s.segment_id)
+      and p.work = '{Work.EMPTY}' and p.retry_time > $1)
+limit 1
+"""
+
 _LEFT_BEHIND = f"""
 select s.workspace, s.segment_id, s.rule, m.profile_id, m.enter_time, s.update_time
 from segments.segments s join segments.members m using (workspace, segment_id)
-where s.state = {SEGMENT_STATE_ARCHIVED} limit $1
+where s.state = {SEGMENT_STATE_ARCHIVED} and workspace = $1 and segment_id = $2 limit $3
 """
 
 MemberKey = tuple[str, str, str]
@@ -117,14 +198,6 @@ class Definition:
     workspace: str
     segment_id: str
     rule: Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """A segment whose profiles are not all evaluated yet, and how far that has got."""
-
-    definition: Definition
-    after_profile_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +227,14 @@ async def active_definitions(tx: Tx, workspaces: Sequence[str]) -> list[Definiti
     ]
 
 
+async def definitions_of(tx: Tx, segments: Sequence[tuple[str, str]]) -> list[Definition]:
+    """Returns those of the segments, by workspace and id, that are evaluated."""
+    return [
+        Definition(row["workspace"], row["segment_id"], parsed_rule(row["rule"]))
+        for row in await tx.fetch(_DEFINITIONS, *columns(segments))
+    ]
+
+
 async def memberships(tx: Tx, profiles: Sequence[ProfileKey]) -> dict[MemberKey, datetime]:
     """Returns since when profiles are members of which segments."""
     rows = await tx.fetch(_MEMBERS, *columns(profiles))
@@ -167,13 +248,14 @@ async def dues(tx: Tx, profiles: Sequence[ProfileKey]) -> dict[MemberKey, dateti
 
 
 async def save_dues(tx: Tx, changed: dict[MemberKey, datetime | None]) -> None:
-    """Writes when to look again; None says never."""
+    """Writes when to look again; None says never. Who was looked at is parked no longer."""
     kept = [(*key, due_time) for key, due_time in changed.items() if due_time is not None]
     dropped = [key for key, due_time in changed.items() if due_time is None]
     if kept:
         await tx.execute(_SET_DUES, *columns(kept))
     if dropped:
         await tx.execute(_DROP_DUES, *columns(dropped))
+    await unpark(tx, Work.LOOK_AGAIN, list(changed))
 
 
 async def take_dues(tx: Tx, now: datetime, limit: int) -> list[MemberKey]:
@@ -181,19 +263,35 @@ async def take_dues(tx: Tx, now: datetime, limit: int) -> list[MemberKey]:
     return [tuple(row) for row in await tx.fetch(_TAKE_DUES, now, limit)]
 
 
-async def next_due(connection: Tx | Pool) -> datetime | None:
+async def next_due(connection: Tx | Pool, now: datetime) -> datetime | None:
     """Returns when the next time comes."""
-    due_time: datetime | None = await connection.fetchval(_NEXT_DUE)
+    due_time: datetime | None = await connection.fetchval(_NEXT_DUE, now)
     return due_time
 
 
-async def next_fill(connection: Tx | Pool) -> Fill | None:
-    """Returns a segment that is to be filled, if there is one."""
-    row = await connection.fetchrow(_UNFILLED)
-    if row is None:
-        return None
-    definition = Definition(row["workspace"], row["segment_id"], parsed_rule(row["rule"]))
-    return Fill(definition, row["after_profile_id"])
+async def park(pool: Pool, work: Work, key: MemberKey, reason: str, now: datetime) -> None:
+    """Sets aside what failed, for a minute at first and never for more than an hour."""
+    await pool.execute(_PARK, work, *key, reason, now)
+
+
+async def unpark(tx: Tx, work: Work, keys: Sequence[MemberKey]) -> None:
+    """Forgets that work was parked, because it has been done."""
+    if keys:
+        await tx.execute(_UNPARK, work, *columns(keys))
+
+
+async def next_fill(
+    connection: Tx | Pool, now: datetime, *, after: tuple[str, str] = ("", "")
+) -> tuple[str, str] | None:
+    """Returns a segment that is to be filled, by workspace and id: the next in turn."""
+    row = await connection.fetchrow(_UNFILLED, now, *after)
+    return None if row is None else (row["workspace"], row["segment_id"])
+
+
+async def filled_until(tx: Tx, definition: Definition) -> str:
+    """Returns how far a segment is filled: the last profile, or an empty text."""
+    key = definition.workspace, definition.segment_id
+    return await tx.fetchval(_FILLED_UNTIL, *key) or ""
 
 
 async def save_fill(tx: Tx, definition: Definition, after_profile_id: str) -> None:
@@ -207,8 +305,14 @@ async def is_filled(pool: Pool, workspace: str, segment_id: str) -> bool:
     return bool(await pool.fetchval(_IS_FILLED, workspace, segment_id))
 
 
-async def left_behind(connection: Tx | Pool, limit: int) -> list[LeftBehind]:
-    """Returns members of archived segments."""
+async def next_left_behind(connection: Tx | Pool, now: datetime) -> tuple[str, str] | None:
+    """Returns an archived segment that has members, by workspace and id."""
+    row = await connection.fetchrow(_NEXT_LEFT_BEHIND, now)
+    return None if row is None else (row["workspace"], row["segment_id"])
+
+
+async def left_behind(tx: Tx, workspace: str, segment_id: str, limit: int) -> list[LeftBehind]:
+    """Returns members of an archived segment."""
     return [
         LeftBehind(
             Definition(row["workspace"], row["segment_id"], parsed_rule(row["rule"])),
@@ -216,5 +320,5 @@ async def left_behind(connection: Tx | Pool, limit: int) -> list[LeftBehind]:
             row["enter_time"],
             row["update_time"],
         )
-        for row in await connection.fetch(_LEFT_BEHIND, limit)
+        for row in await tx.fetch(_LEFT_BEHIND, workspace, segment_id, limit)
     ]

@@ -22,8 +22,8 @@ from rapport.identity.v1.events_pb2 import (
     ProfileSplit,
     ProfileTraitsChanged,
 )
-from services.kernel.recorded import Recorded, utc
-from services.kernel.sql import Tx, columns
+from services.kernel.log.recorded import Recorded, utc
+from services.kernel.log.sql import Tx, columns
 from services.segments.projections.segments import id_of
 from services.segments.rules import Facts, Trait
 

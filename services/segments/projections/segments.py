@@ -29,13 +29,13 @@ from rapport.segments.v1.service_pb2 import (
     SegmentMember,
     SegmentState,
 )
-from services.kernel.decider import Decided, etag_of
+from services.kernel.command.decider import Decided, etag_of
 from services.kernel.errors import InvalidArgument
-from services.kernel.filter import Field, Fields, Kind
-from services.kernel.log import read_heads
-from services.kernel.paging import Listing, Positions, Table
-from services.kernel.recorded import Recorded, timestamp_of
-from services.kernel.sql import Tx, columns
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.paging import Listing, Positions, Table
+from services.kernel.log.log import read_heads
+from services.kernel.log.recorded import Recorded, timestamp_of
+from services.kernel.log.sql import Tx, columns
 from services.segments.decider import DECIDER, State
 
 _TABLES = """

@@ -11,11 +11,11 @@ from rapport.identity.v1 import events_pb2 as identity_events_pb2
 from rapport.segments.v1.service_pb2 import ListSegmentMembersRequest
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
 from services.kernel.clock import FixedClock
-from services.kernel.database import transaction
-from services.kernel.log import Append, NewEvent, Origin
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Service
-from services.kernel.tokens import encode_write_token
+from services.kernel.log.database import transaction
+from services.kernel.log.log import Append, NewEvent, Origin
+from services.kernel.log.recorded import EventTypes
+from services.kernel.log.tokens import encode_write_token
+from services.kernel.process.runtime import Service
 from services.segments.__main__ import compose
 from tests.segments_world import ACME, START, People, SegmentsWorld
 

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 from rapport.segments.v1.events_pb2 import SegmentArchived
-from services.segments.policies import Upkeep
 from tests.segments_world import DAY, START, People, activity, trait
 
 US = timedelta(microseconds=1)
@@ -88,8 +87,8 @@ async def test_a_merged_profile_exits_and_the_survivor_has_it_all(world):
 
 
 async def test_a_new_segment_is_filled_page_by_page_and_an_archived_one_emptied(world, monkeypatch):
-    monkeypatch.setattr("services.segments.policies.PROFILES_PER_FILL_MAX", 2)
-    monkeypatch.setattr("services.segments.policies.EXITS_PER_STEP_MAX", 2)
+    monkeypatch.setattr("services.segments.upkeep.PROFILES_PER_FILL_MAX", 2)
+    monkeypatch.setattr("services.segments.upkeep.EXITS_PER_STEP_MAX", 2)
     people = People()
     for number in range(5):
         await world.hear(*people.did(f"{number}", "Order", START - number * 3 * DAY))
@@ -153,7 +152,7 @@ async def test_replicas_that_keep_up_together_say_everything_once(world):
     world.clock.advance(30 * DAY)
     await world.create("late", activity(window_days=60))
 
-    replica = Upkeep(world.kernel)
+    replica = world.new_upkeep()
     late = world.hear(*people.did("50", "Order", START + 29 * DAY))
     await asyncio.gather(world.settle(), *(replica.step() for _ in range(5)), late)
     await world.settle()

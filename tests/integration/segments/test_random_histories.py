@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from rapport.segments.v1.events_pb2 import SegmentArchived
-from services.kernel.database import transaction
-from services.kernel.view import digest
+from services.kernel.log.database import transaction
+from services.kernel.views.view import digest
 from services.segments.projections.facts import ProfileFactsView
 from services.segments.projections.segments import SegmentsView
 from tests.segments_world import DAY, People, activity, trait
