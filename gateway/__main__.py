@@ -20,14 +20,14 @@ from gateway.peers import Peers
 from gateway.proxy import Proxy
 from gateway.service import GatewayService
 from rapport.gateway.v1.service_pb2_grpc import add_GatewayServiceServicer_to_server
-from services.kernel import telemetry
-from services.kernel.caller import Caller, CallerSigner
 from services.kernel.clock import SystemClock
-from services.kernel.config import ConfigError, GatewayConfig
-from services.kernel.metrics import RpcMetrics, new_registry, probes
-from services.kernel.pipeline import Authenticate, Metadata
-from services.kernel.server import Server
-from services.kernel.web import WebServer
+from services.kernel.process import telemetry
+from services.kernel.process.config import ConfigError, GatewayConfig
+from services.kernel.process.metrics import RpcMetrics, new_registry, probes
+from services.kernel.process.web import WebServer
+from services.kernel.rpc.caller import Caller, CallerSigner
+from services.kernel.rpc.pipeline import Authenticate, Metadata
+from services.kernel.rpc.server import Server
 
 _log = structlog.get_logger(__name__)
 

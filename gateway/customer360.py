@@ -27,7 +27,7 @@ from rapport.identity.v1.service_pb2 import (
 )
 from rapport.segments.v1.service_pb2 import ListProfileSegmentsRequest, Segment
 from services.kernel.errors import InvalidArgument, NotFound, RapportError, Unavailable
-from services.kernel.wire_errors import to_rapport_error
+from services.kernel.rpc.wire_errors import to_rapport_error
 
 OPEN_DEALS_MAX: Final = 20
 SEGMENTS_MAX: Final = 50

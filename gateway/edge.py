@@ -15,7 +15,7 @@ from gateway.json_edge import JsonEdge
 from gateway.keys import ApiKeys
 from gateway.peers import Peers
 from gateway.tracking_edge import TrackingEdge
-from services.kernel.metrics import RpcMetrics
+from services.kernel.process.metrics import RpcMetrics
 
 VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 INDEX = """Rapport: one platform where a CRM and a customer data platform are the same system.

@@ -17,9 +17,6 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.kernel import telemetry
-from services.kernel.call_record import CallRecord
-from services.kernel.caller import Caller, enter_call, within_call
 from services.kernel.clock import new_id
 from services.kernel.errors import (
     Aborted,
@@ -38,8 +35,11 @@ from services.kernel.errors import (
     Unavailable,
     Unimplemented,
 )
-from services.kernel.metrics import RpcMetrics
-from services.kernel.wire_errors import CODES, to_rapport_error
+from services.kernel.process import telemetry
+from services.kernel.process.metrics import RpcMetrics
+from services.kernel.rpc.call_record import CallRecord
+from services.kernel.rpc.caller import Caller, enter_call, within_call
+from services.kernel.rpc.wire_errors import CODES, to_rapport_error
 
 CALL_S_MAX: Final = 10.0
 RETRY_AFTER_S: Final = 1

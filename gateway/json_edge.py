@@ -23,10 +23,10 @@ from gateway.json_requests import read_object, read_query, request_of, say, to_j
 from gateway.keys import ApiKeys, bearer_of
 from gateway.peers import Peers
 from services.kernel.errors import InvalidArgument, RapportError, Unimplemented
-from services.kernel.methods import Method
-from services.kernel.server import REQUEST_BYTES_MAX
-from services.kernel.validation import validate
-from services.kernel.wire_errors import CODES, to_status
+from services.kernel.rpc.methods import Method
+from services.kernel.rpc.server import REQUEST_BYTES_MAX
+from services.kernel.rpc.validation import validate
+from services.kernel.rpc.wire_errors import CODES, to_status
 
 REQUEST_ID_HEADER: Final = "idempotency-key"
 JSON: Final = "application/json"

@@ -20,9 +20,9 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
-from services.kernel.caller import CALLER_LIFETIME, INTERNAL_SCOPE, Caller
 from services.kernel.clock import Clock
 from services.kernel.errors import Unauthenticated
+from services.kernel.rpc.caller import CALLER_LIFETIME, INTERNAL_SCOPE, Caller
 
 KEY_LENGTH_MAX: Final = 300
 KEYS_MAX: Final = 100_000

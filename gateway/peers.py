@@ -17,8 +17,8 @@ from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
-from services.kernel.caller import CallerSigner, current_caller
-from services.kernel.client import PeerChannel
+from services.kernel.rpc.caller import CallerSigner, current_caller
+from services.kernel.rpc.client import PeerChannel
 
 
 class Peers:

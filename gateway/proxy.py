@@ -15,12 +15,12 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
-from services.kernel import telemetry
-from services.kernel.caller import CALLER_METADATA, Caller, CallerSigner, current_caller
-from services.kernel.client import open_channel
-from services.kernel.methods import Method, methods_of
-from services.kernel.server import Served
-from services.kernel.wire_errors import DETAILS_METADATA, from_rpc_error
+from services.kernel.process import telemetry
+from services.kernel.rpc.caller import CALLER_METADATA, Caller, CallerSigner, current_caller
+from services.kernel.rpc.client import open_channel
+from services.kernel.rpc.methods import Method, methods_of
+from services.kernel.rpc.server import Served
+from services.kernel.rpc.wire_errors import DETAILS_METADATA, from_rpc_error
 
 MetadataPairs = Iterable[tuple[str, str | bytes]]
 

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.customer360 import Stubs, compose
 from rapport.gateway.v1.service_pb2 import GetCustomer360Request, GetCustomer360Response
 from rapport.gateway.v1.service_pb2_grpc import GatewayServiceServicer
-from services.kernel.caller import current_caller
+from services.kernel.rpc.caller import current_caller
 
 
 class GatewayService(GatewayServiceServicer):

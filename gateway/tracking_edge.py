@@ -24,7 +24,7 @@ from rapport.events.v1.service_pb2 import (
 )
 from services.kernel.clock import new_id
 from services.kernel.errors import RapportError
-from services.kernel.wire_errors import to_status
+from services.kernel.rpc.wire_errors import to_status
 
 SCOPE: Final = "events.write"
 

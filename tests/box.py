@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from services.kernel.decider import Decider
+from services.kernel.command.decider import Decider
+from services.kernel.command.work import Claim
 from services.kernel.errors import FailedPrecondition, NotFound
-from services.kernel.recorded import EventTypes
-from services.kernel.work import Claim
+from services.kernel.log.recorded import EventTypes
 
 PACKAGE = "rapport.box.v1"
 STRING, INT, MESSAGE = 9, 3, 11  # numbers of FieldDescriptorProto.Type

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from services.kernel.caller import acting_as, own_caller
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.decider import Commands
-from services.kernel.group_commit import GroupCommit
-from services.kernel.log import Log, read_all, read_heads
-from services.kernel.tables import create_kernel_tables
-from services.kernel.view import ensure_live
+from services.kernel.command.decider import Commands
+from services.kernel.command.group_commit import GroupCommit
+from services.kernel.log.log import Log, read_all, read_heads
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.rpc.caller import acting_as, own_caller
+from services.kernel.views.view import ensure_live
 from tests.box import BOX, EVENT_TYPES, Box, PutRequest, TakeOutRequest, ThingsView
 
 CLOCK = SystemClock()

@@ -13,11 +13,19 @@ from nats.js import api
 from prometheus_client import CollectorRegistry
 
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.feed import FeedConnection, stream_name
-from services.kernel.log import Append, Log, NewEvent, Origin, read_all, read_heads, read_partition
-from services.kernel.reader import FeedReader, ReaderMetrics
-from services.kernel.relay import Relay, RelayMetrics
-from services.kernel.tables import create_kernel_tables
+from services.kernel.feed.feed import FeedConnection, stream_name
+from services.kernel.feed.reader import FeedReader, ReaderMetrics
+from services.kernel.feed.relay import Relay, RelayMetrics
+from services.kernel.log.log import (
+    Append,
+    Log,
+    NewEvent,
+    Origin,
+    read_all,
+    read_heads,
+    read_partition,
+)
+from services.kernel.log.tables import create_kernel_tables
 from services.kernel.testing import eventually
 
 SERVICE = "things"

@@ -21,7 +21,7 @@ from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from services.identity.projections import ProfilesView
-from services.kernel.recorded import Recorded
+from services.kernel.log.recorded import Recorded
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

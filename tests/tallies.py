@@ -10,9 +10,9 @@ from google.protobuf import struct_pb2, wrappers_pb2
 from google.protobuf.wrappers_pb2 import StringValue
 
 from services.kernel.clock import FixedClock, new_id
-from services.kernel.log import Append, Log, NewEvent, Origin
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Service
+from services.kernel.log.log import Append, Log, NewEvent, Origin
+from services.kernel.log.recorded import EventTypes
+from services.kernel.process.runtime import Service
 
 TEXTS = EventTypes(wrappers_pb2, struct_pb2)
 

@@ -28,9 +28,9 @@ from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from rapport.gateway.v1.service_pb2_grpc import GatewayServiceStub
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
-from services.kernel.client import open_channel
 from services.kernel.errors import DeadlineExceeded, RapportError, Reason, Unavailable
-from services.kernel.wire_errors import from_rpc_error
+from services.kernel.rpc.client import open_channel
+from services.kernel.rpc.wire_errors import from_rpc_error
 
 WITHIN_S: Final = 15.0
 # A process that dies is back within seconds; on a machine with much to do within some more.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rapport.contacts.v1 import events_pb2, service_pb2, service_pb2_grpc
 from services.contacts.projections import ContactsView
 from services.contacts.service import ContactsService
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Service, main
+from services.kernel.log.recorded import EventTypes
+from services.kernel.process.runtime import Service, main
 
 SERVICE = Service(
     name="contacts",

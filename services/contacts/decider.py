@@ -23,7 +23,8 @@ from rapport.contacts.v1.service_pb2 import (
     CreateContactRequest,
     RenameContactRequest,
 )
-from services.kernel.decider import Decider
+from services.kernel.command.decider import Decider
+from services.kernel.command.work import Claim
 from services.kernel.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -31,7 +32,6 @@ from services.kernel.errors import (
     InvalidArgument,
     NotFound,
 )
-from services.kernel.work import Claim
 
 Command = (
     CreateContactRequest | RenameContactRequest | ChangeContactEmailRequest | ArchiveContactRequest

@@ -28,13 +28,13 @@ from rapport.contacts.v1.service_pb2 import (
     ListContactsResponse,
 )
 from services.contacts.decider import DECIDER, State, evolve
-from services.kernel.decider import Decided, etag_of
-from services.kernel.filter import Field, Fields, Filter, Kind
-from services.kernel.log import read_heads, read_stream
-from services.kernel.page_token import PageToken, fingerprint_of
-from services.kernel.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Listing, Positions, Table
-from services.kernel.recorded import EventTypes, Recorded, short_type, timestamp_of
-from services.kernel.sql import Tx, columns
+from services.kernel.command.decider import Decided, etag_of
+from services.kernel.lists.filter import Field, Fields, Filter, Kind
+from services.kernel.lists.page_token import PageToken, fingerprint_of
+from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Listing, Positions, Table
+from services.kernel.log.log import read_heads, read_stream
+from services.kernel.log.recorded import EventTypes, Recorded, short_type, timestamp_of
+from services.kernel.log.sql import Tx, columns
 
 # The index on custom fields cannot begin with the workspace; every query names it all the same.
 _TABLES = """

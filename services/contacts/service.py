@@ -37,11 +37,11 @@ from services.contacts.projections import (
     list_contacts,
     list_history,
 )
-from services.kernel.caller import current_caller
-from services.kernel.decider import Decided
+from services.kernel.command.decider import Decided
 from services.kernel.errors import NotFound
-from services.kernel.runtime import Kernel
-from services.kernel.tokens import encode_write_token
+from services.kernel.log.tokens import encode_write_token
+from services.kernel.process.runtime import Kernel
+from services.kernel.rpc.caller import current_caller
 
 # As many contacts of the largest size as fit into one response.
 TOLD_AT_ONCE_MAX = 30

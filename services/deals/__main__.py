@@ -5,8 +5,8 @@ from __future__ import annotations
 from rapport.deals.v1 import events_pb2, service_pb2, service_pb2_grpc
 from services.deals.projections import DealsView
 from services.deals.service import DealsService
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Service, main
+from services.kernel.log.recorded import EventTypes
+from services.kernel.process.runtime import Service, main
 
 SERVICE = Service(
     name="deals",

@@ -26,9 +26,9 @@ from rapport.deals.v1.service_pb2 import (
     OpenDealRequest,
     WinDealRequest,
 )
-from services.kernel.decider import Decider
+from services.kernel.command.decider import Decider
 from services.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from services.kernel.recorded import utc
+from services.kernel.log.recorded import utc
 
 Command = OpenDealRequest | MoveDealStageRequest | WinDealRequest | LoseDealRequest
 

@@ -28,13 +28,13 @@ from rapport.deals.v1.service_pb2 import (
     ListDealsResponse,
 )
 from services.deals.decider import DECIDER, STAGES, State, evolve
-from services.kernel.database import transaction
-from services.kernel.decider import Decided, etag_of
-from services.kernel.filter import Field, Fields, Kind
-from services.kernel.log import read_heads
-from services.kernel.paging import Listing, Positions, Table
-from services.kernel.recorded import Recorded, timestamp_of
-from services.kernel.sql import Tx, columns
+from services.kernel.command.decider import Decided, etag_of
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.paging import Listing, Positions, Table
+from services.kernel.log.database import transaction
+from services.kernel.log.log import read_heads
+from services.kernel.log.recorded import Recorded, timestamp_of
+from services.kernel.log.sql import Tx, columns
 
 # The index on custom fields cannot begin with the workspace; every query names it all the same.
 _TABLES = f"""

@@ -26,10 +26,10 @@ from rapport.deals.v1.service_pb2 import (
 from rapport.deals.v1.service_pb2_grpc import DealsServiceServicer
 from services.deals.decider import DECIDER, Command, State
 from services.deals.projections import DealsView, deal_of, find_deal, get_board, list_deals
-from services.kernel.caller import current_caller
-from services.kernel.decider import Decided
+from services.kernel.command.decider import Decided
 from services.kernel.errors import NotFound
-from services.kernel.runtime import Kernel
+from services.kernel.process.runtime import Kernel
+from services.kernel.rpc.caller import current_caller
 
 M = TypeVar("M", bound=Message)
 

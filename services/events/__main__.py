@@ -5,10 +5,10 @@ from __future__ import annotations
 from rapport.events.v1 import events_pb2, service_pb2, service_pb2_grpc
 from services.events.projections import SOURCE, VIEW
 from services.events.service import EventsService
-from services.kernel.projection import Consumer
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Kernel, Service, main
-from services.kernel.server import Served
+from services.kernel.log.recorded import EventTypes
+from services.kernel.process.runtime import Kernel, Service, main
+from services.kernel.rpc.server import Served
+from services.kernel.views.projection import Consumer
 
 EVENT_TYPES = EventTypes(events_pb2)
 

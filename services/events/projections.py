@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from services.events.receipts import stream_of
-from services.kernel.checkpoint import read_positions
-from services.kernel.filter import Field, Fields, Kind
-from services.kernel.log import read_stream
-from services.kernel.paging import Listing, Positions, Table
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.paging import Listing, Positions, Table
+from services.kernel.log.log import read_stream
+from services.kernel.views.checkpoint import read_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
     from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
-    from services.kernel.log import Log
-    from services.kernel.recorded import EventTypes, Recorded
-    from services.kernel.sql import Tx
+    from services.kernel.log.log import Log
+    from services.kernel.log.recorded import EventTypes, Recorded
+    from services.kernel.log.sql import Tx
 
 SOURCE = "events"
 

@@ -11,16 +11,16 @@ from rapport.events.v1 import service_pb2 as pb
 from rapport.events.v1.service_pb2_grpc import EventsServiceServicer
 from services.events.projections import VIEW, CustomerEvents
 from services.events.receipts import Batch, Place
-from services.kernel.caller import current_caller
+from services.kernel.command.work import Change, Outcome, StreamState, Work
 from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted
-from services.kernel.log import NO_STREAM, Append, NewEvent, Origin
-from services.kernel.tokens import encode_write_token
-from services.kernel.work import Change, Outcome, StreamState, Work
+from services.kernel.log.log import NO_STREAM, Append, NewEvent, Origin
+from services.kernel.log.tokens import encode_write_token
+from services.kernel.rpc.caller import current_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from services.kernel.runtime import Kernel
+    from services.kernel.process.runtime import Kernel
 
     ServicerContext = grpc.aio.ServicerContext[Any, Any]
 

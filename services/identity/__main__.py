@@ -9,9 +9,9 @@ from rapport.identity.v1 import events_pb2, service_pb2, service_pb2_grpc
 from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView
 from services.identity.service import IdentityService
-from services.kernel.projection import Consumer
-from services.kernel.recorded import EventTypes
-from services.kernel.runtime import Service, main
+from services.kernel.log.recorded import EventTypes
+from services.kernel.process.runtime import Service, main
+from services.kernel.views.projection import Consumer
 
 SERVICE = Service(
     name="identity",

@@ -24,7 +24,7 @@ from rapport.identity.v1.events_pb2 import (
 )
 from services.identity.facts import Fact
 from services.identity.traits import Said
-from services.kernel.recorded import Recorded, timestamp_of
+from services.kernel.log.recorded import Recorded, timestamp_of
 
 CHANGE_BYTES_MAX = 128 * 1024
 """What one ProfileTraitsChanged holds at the most, but for a single value that is longer."""

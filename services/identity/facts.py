@@ -36,7 +36,7 @@ from services.identity.identifiers import (
     identifier,
 )
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
-from services.kernel.recorded import Recorded, utc
+from services.kernel.log.recorded import Recorded, utc
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.identity.changes import Change
-from services.kernel.log import Append, NewEvent, Origin
-from services.kernel.recorded import Recorded
-from services.kernel.sql import Tx
+from services.kernel.log.log import Append, NewEvent, Origin
+from services.kernel.log.recorded import Recorded
+from services.kernel.log.sql import Tx
 
 ACTOR = "services/identity"
 

@@ -20,8 +20,8 @@ from services.identity.projections import (
     list_profiles,
     list_timeline,
 )
-from services.kernel.caller import current_caller
-from services.kernel.runtime import Kernel
+from services.kernel.process.runtime import Kernel
+from services.kernel.rpc.caller import current_caller
 
 
 class IdentityService(IdentityServiceServicer):

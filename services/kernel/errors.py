@@ -15,7 +15,7 @@ RapportError
 ├── Unimplemented        no such method
 └── Bug                  our fault; the caller only learns the correlation id
 
-Each class is one status on the wire (`kernel/wire_errors.py`); the reason is the finer word a
+Each class is one status on the wire (`kernel/rpc/wire_errors.py`); the reason is the finer word a
 program can match on. Where a class has one reason, its constructor takes what the reason's metadata
 needs; else reason, message, metadata. Everything an error carries is shown to the caller, so
 nothing a driver said belongs in one.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import msgspec
 
-from services.kernel.decider import C, S
+from services.kernel.command.decider import C, S
 from services.kernel.errors import RapportError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from services.kernel.decider import Decider
+    from services.kernel.command.decider import Decider
 
 FIRST_PAUSE_S = 0.005
 PAUSE_MAX_S = 0.1

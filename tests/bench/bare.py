@@ -15,7 +15,7 @@ import nats
 from asyncpg import Connection, Pool, Record
 from nats.js import api
 
-from services.kernel.log import READ_BATCH_SIZE, read_heads, read_partition
+from services.kernel.log.log import READ_BATCH_SIZE, read_heads, read_partition
 from tests.bench.rounds import Measured
 
 _COLUMNS = """

@@ -14,13 +14,13 @@ from prometheus_client import CollectorRegistry
 from rapport.segments.v1 import rule_pb2
 from rapport.segments.v1.service_pb2 import CreateSegmentRequest
 from services.identity.__main__ import SERVICE as IDENTITY
-from services.kernel.caller import acting_as
-from services.kernel.checkpoint import create_checkpoint, take_lease
 from services.kernel.clock import SystemClock
-from services.kernel.log import read_all, read_heads
-from services.kernel.projection import Projection, ProjectionMetrics
-from services.kernel.reader import FeedReader
-from services.kernel.runtime import Service, make_kernel, open_pool, prepare_database
+from services.kernel.feed.reader import FeedReader
+from services.kernel.log.log import read_all, read_heads
+from services.kernel.process.runtime import Service, make_kernel, open_pool, prepare_database
+from services.kernel.rpc.caller import acting_as
+from services.kernel.views.checkpoint import create_checkpoint, take_lease
+from services.kernel.views.projection import Projection, ProjectionMetrics
 from services.segments.__main__ import SERVICE as SEGMENTS
 from services.segments.service import SegmentsService
 from tests.bench.facts import log_of

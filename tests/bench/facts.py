@@ -17,12 +17,12 @@ from deploy.stack.keys import WORKSPACE
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.events.receipts import Batch
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.feed import FeedConnection, stream_name
-from services.kernel.log import Append, Log, NewEvent, Origin, read_heads
-from services.kernel.reader import FeedReader, ReaderMetrics
-from services.kernel.relay import Relay, RelayMetrics
-from services.kernel.runtime import open_pool
-from services.kernel.tables import create_kernel_tables
+from services.kernel.feed.feed import FeedConnection, stream_name
+from services.kernel.feed.reader import FeedReader, ReaderMetrics
+from services.kernel.feed.relay import Relay, RelayMetrics
+from services.kernel.log.log import Append, Log, NewEvent, Origin, read_heads
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.process.runtime import open_pool
 from tests.bench.people import EVENTS_PER_VISITOR, Shop, contact_events, deal_events
 from tests.bench.world import World, caught_up
 

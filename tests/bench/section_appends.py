@@ -19,8 +19,8 @@ from asyncpg import Connection, Pool, Record
 from rapport.contacts.v1.service_pb2 import CreateContactRequest, RenameContactRequest
 from services.contacts.__main__ import SERVICE
 from services.contacts.service import ContactsService
-from services.kernel.caller import acting_as
-from services.kernel.runtime import Kernel
+from services.kernel.process.runtime import Kernel
+from services.kernel.rpc.caller import acting_as
 from tests.bench.anchor import Library
 from tests.bench.bare import columns_of, like
 from tests.bench.people import name_of

@@ -10,10 +10,10 @@ from functools import partial
 import nats
 from asyncpg import Pool
 
-from services.kernel.feed import FeedConnection, stream_name, subject_of
-from services.kernel.log import read_all
-from services.kernel.projection import BATCH_SIZE_MAX
-from services.kernel.runtime import open_pool
+from services.kernel.feed.feed import FeedConnection, stream_name, subject_of
+from services.kernel.log.log import read_all
+from services.kernel.process.runtime import open_pool
+from services.kernel.views.projection import BATCH_SIZE_MAX
 from tests.bench.bare import NATS_TIMEOUT_S, publish, read_stream
 from tests.bench.facts import feed_of_events, log_of, reader_of_events, relay_until
 from tests.bench.rounds import Bout, Contender, Line, Measured, Section

@@ -9,8 +9,8 @@ from functools import partial
 
 from services.identity.__main__ import SERVICE
 from services.kernel.clock import SystemClock
-from services.kernel.feed import FeedConnection, stream_name
-from services.kernel.runtime import open_pool, prepare_database
+from services.kernel.feed.feed import FeedConnection, stream_name
+from services.kernel.process.runtime import open_pool, prepare_database
 from tests.bench.anchor import Library
 from tests.bench.bare import read_stream
 from tests.bench.consuming import follow_feed

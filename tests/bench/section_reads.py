@@ -14,7 +14,7 @@ from asyncpg import Pool
 
 from rapport.contacts.v1.service_pb2 import CreateContactRequest, GetContactRequest
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
-from services.kernel.runtime import open_pool
+from services.kernel.process.runtime import open_pool
 from tests.bench.anchor import Library
 from tests.bench.rounds import Bout, Contender, Line, Measured, Metric, Section
 from tests.bench.sizes import READ_CALLERS

@@ -15,13 +15,13 @@ from services.contacts.__main__ import SERVICE as CONTACTS
 from services.deals.__main__ import SERVICE as DEALS
 from services.events.__main__ import SERVICE as EVENTS
 from services.identity.__main__ import SERVICE as IDENTITY
-from services.kernel.checkpoint import Place, create_checkpoint
 from services.kernel.clock import SystemClock
-from services.kernel.log import read_heads
-from services.kernel.rebuild import Rebuild
-from services.kernel.runtime import Service, make_kernel, open_pool, prepare_database
-from services.kernel.source import own_source
-from services.kernel.view import AnyView, schema_of
+from services.kernel.feed.source import own_source
+from services.kernel.log.log import read_heads
+from services.kernel.process.runtime import Service, make_kernel, open_pool, prepare_database
+from services.kernel.views.checkpoint import Place, create_checkpoint
+from services.kernel.views.rebuild import Rebuild
+from services.kernel.views.view import AnyView, schema_of
 from services.segments.__main__ import SERVICE as SEGMENTS
 from tests.bench.anchor import Library
 from tests.bench.bare import CopiedTables, read_log, select_log

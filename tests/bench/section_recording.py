@@ -22,10 +22,10 @@ from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import SERVICE
 from services.events.projections import VIEW
 from services.events.service import EventsService
-from services.kernel.caller import acting_as
-from services.kernel.checkpoint import read_positions
-from services.kernel.log import read_heads
-from services.kernel.runtime import open_pool
+from services.kernel.log.log import read_heads
+from services.kernel.process.runtime import open_pool
+from services.kernel.rpc.caller import acting_as
+from services.kernel.views.checkpoint import read_positions
 from tests.bench.anchor import Library
 from tests.bench.bare import CopiedLog
 from tests.bench.people import EVENTS_PER_VISITOR, Shop

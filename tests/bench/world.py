@@ -28,11 +28,17 @@ from deploy.stack.nats import Nats
 from deploy.stack.ports import free_port
 from deploy.stack.postgres import Postgres
 from deploy.stack.settings import Settings
-from services.kernel.caller import Caller, CallerSigner, own_caller
-from services.kernel.client import PeerChannel
 from services.kernel.clock import SystemClock
-from services.kernel.feed import FeedConnection
-from services.kernel.runtime import Kernel, Service, make_kernel, open_pool, prepare_database
+from services.kernel.feed.feed import FeedConnection
+from services.kernel.process.runtime import (
+    Kernel,
+    Service,
+    make_kernel,
+    open_pool,
+    prepare_database,
+)
+from services.kernel.rpc.caller import Caller, CallerSigner, own_caller
+from services.kernel.rpc.client import PeerChannel
 from services.kernel.testing import eventually
 from tests.bench.sizes import Sizes
 

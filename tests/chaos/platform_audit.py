@@ -20,12 +20,12 @@ from rapport.identity.v1.service_pb2 import GetProfileRequest, ListProfilesReque
 from rapport.segments.v1.events_pb2 import ProfileEnteredSegment
 from rapport.segments.v1.service_pb2 import ListSegmentMembersRequest
 from services.kernel.clock import SystemClock
-from services.kernel.feed import stream_name
-from services.kernel.log import READ_BATCH_SIZE, read_heads, read_partition
-from services.kernel.rebuild import Rebuild
-from services.kernel.runtime import make_kernel
-from services.kernel.source import own_source
+from services.kernel.feed.feed import stream_name
+from services.kernel.feed.source import own_source
+from services.kernel.log.log import READ_BATCH_SIZE, read_heads, read_partition
+from services.kernel.process.runtime import make_kernel
 from services.kernel.testing import eventually
+from services.kernel.views.rebuild import Rebuild
 from tests.chaos.platform_load import Clients, token_of, version_of
 from tests.feed_world import messages
 

@@ -43,11 +43,11 @@ from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.rule_pb2 import ActivityCondition, Condition, Rule
 from rapport.segments.v1.service_pb2 import CreateSegmentRequest
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
-from services.kernel.rpc.client import open_channel
 from services.kernel.errors import DeadlineExceeded, ResourceExhausted, Unavailable
-from services.kernel.testing import eventually
 from services.kernel.log.tokens import decode_write_token
+from services.kernel.rpc.client import open_channel
 from services.kernel.rpc.wire_errors import from_rpc_error
+from services.kernel.testing import eventually
 
 CALL_TIMEOUT_S = 5.0
 ACKNOWLEDGED_WITHIN_S = 60.0

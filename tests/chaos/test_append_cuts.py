@@ -10,9 +10,9 @@ import signal
 import asyncpg
 import pytest
 
-from services.kernel import group_commit
+from services.kernel.command import group_commit
 from services.kernel.errors import Unavailable
-from services.kernel.log import read_heads
+from services.kernel.log.log import read_heads
 from services.kernel.testing import eventually
 from tests.box import Box
 from tests.box_world import answers, running_log

@@ -6,8 +6,8 @@ import pytest
 from rapport.contacts.v1.service_pb2 import CreateContactRequest
 from rapport.identity.v1.service_pb2 import GetProfileRequest
 from services.kernel.feed.feed import stream_name
-from services.kernel.views.projection import LEASE_S
 from services.kernel.testing import eventually
+from services.kernel.views.projection import LEASE_S
 from tests.chaos.platform_audit import Audit, carried_by_feeds
 from tests.chaos.platform_load import Clients, under_load
 

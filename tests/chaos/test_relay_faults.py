@@ -9,10 +9,10 @@ import signal
 import asyncpg
 import pytest
 
-from services.kernel import feed
-from services.kernel.feed import FeedConnection
-from services.kernel.listen import Listener
-from services.kernel.log import APPENDED_CHANNEL
+from services.kernel.feed import feed
+from services.kernel.feed.feed import FeedConnection
+from services.kernel.log.listen import Listener
+from services.kernel.log.log import APPENDED_CHANNEL
 from services.kernel.testing import eventually
 from tests.feed_world import connected, feed_world, running
 

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from rapport.common.v1 import log_service_pb2, options_pb2
 from rapport.common.v1.log_service_pb2 import ReadLogRequest, ReadLogResponse
-from services.kernel.caller import Caller, CallerSigner, own_caller
-from services.kernel.client import PeerChannel
 from services.kernel.clock import FixedClock
-from services.kernel.metrics import RpcMetrics
-from services.kernel.pipeline import Deadlines, signed_caller
-from services.kernel.server import Server
+from services.kernel.process.metrics import RpcMetrics
+from services.kernel.rpc.caller import Caller, CallerSigner, own_caller
+from services.kernel.rpc.client import PeerChannel
+from services.kernel.rpc.pipeline import Deadlines, signed_caller
+from services.kernel.rpc.server import Server
 
 SECRET = b"a secret that only parts of the platform know"
 

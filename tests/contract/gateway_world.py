@@ -20,13 +20,13 @@ from prometheus_client import CollectorRegistry
 from gateway.__main__ import Running, running
 from gateway.catalog import FORWARDED
 from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
-from services.kernel.caller import CallerSigner, current_caller
-from services.kernel.client import open_channel
 from services.kernel.clock import SystemClock
-from services.kernel.config import GatewayConfig
-from services.kernel.metrics import RpcMetrics
-from services.kernel.pipeline import signed_caller
-from services.kernel.server import Server
+from services.kernel.process.config import GatewayConfig
+from services.kernel.process.metrics import RpcMetrics
+from services.kernel.rpc.caller import CallerSigner, current_caller
+from services.kernel.rpc.client import open_channel
+from services.kernel.rpc.pipeline import signed_caller
+from services.kernel.rpc.server import Server
 
 SECRET = b"a secret that only parts of the platform know"
 PEPPER = b"a pepper that only the gateway knows of"

@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 from google.protobuf.json_format import MessageToDict
 
-from services.kernel.log import read_stream
+from services.kernel.log.log import read_stream
 
 
 def rules_of(service):

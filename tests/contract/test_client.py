@@ -8,9 +8,10 @@ import grpc
 import pytest
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
-from services.kernel import errors, telemetry
-from services.kernel.caller import acting_as, current_caller
-from services.kernel.client import service_config, target_of
+from services.kernel import errors
+from services.kernel.process import telemetry
+from services.kernel.rpc.caller import acting_as, current_caller
+from services.kernel.rpc.client import service_config, target_of
 from tests.contract.echo import ECHO, response, world
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

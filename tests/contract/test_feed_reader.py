@@ -6,7 +6,7 @@ import nats
 import pytest
 
 from services.kernel.errors import Unavailable
-from services.kernel.feed import Feed, ForeignFeedError
+from services.kernel.feed.feed import Feed, ForeignFeedError
 from services.kernel.testing import eventually
 from tests.feed_world import SERVICE, STREAM, connected, feed_world, running
 

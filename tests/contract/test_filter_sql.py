@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from services.kernel.filter import Arguments, Field, Fields, InvalidFilter, Kind
-from services.kernel.filter_tree import And, Literal, Not, Operator, Or, Restriction, Search
+from services.kernel.lists.filter import Arguments, Field, Fields, InvalidFilter, Kind
+from services.kernel.lists.filter_tree import And, Literal, Not, Operator, Or, Restriction, Search
 
 CREATE_TABLE = """
 create table things (

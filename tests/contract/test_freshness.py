@@ -5,11 +5,11 @@ import asyncio
 import asyncpg
 import pytest
 
-from services.kernel.checkpoint import Place, create_checkpoint
 from services.kernel.errors import DeadlineExceeded, InvalidArgument
-from services.kernel.freshness import Freshness
-from services.kernel.tables import create_kernel_tables
-from services.kernel.tokens import encode_write_token
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.log.tokens import encode_write_token
+from services.kernel.views.checkpoint import Place, create_checkpoint
+from services.kernel.views.freshness import Freshness
 
 MOVE = "update kernel.checkpoints set position = $1"
 
@@ -31,7 +31,7 @@ def freshness(pool):
 
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch):
-    monkeypatch.setattr("services.kernel.freshness.WAIT_DEFAULT_S", 0.3)
+    monkeypatch.setattr("services.kernel.views.freshness.WAIT_DEFAULT_S", 0.3)
 
 
 async def test_a_view_that_is_far_enough_is_read_at_once(freshness):
@@ -65,7 +65,7 @@ async def test_a_view_that_is_read_at_once_waits_for_nothing(freshness):
 @pytest.mark.parametrize("woken", [True, False])
 async def test_a_waiting_read_goes_on_when_the_view_arrives(freshness, pool, monkeypatch, woken):
     """Also when the notification is lost, though later."""
-    monkeypatch.setattr("services.kernel.freshness.WAIT_DEFAULT_S", 5)
+    monkeypatch.setattr("services.kernel.views.freshness.WAIT_DEFAULT_S", 5)
     waiting = asyncio.create_task(
         freshness.wait("profiles", encode_write_token("contacts", {0: 6}))
     )

@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 from gateway.proxy import Proxy
 from rapport.common.v1.log_service_pb2 import ReadLogRequest, ReadLogResponse
 from services.kernel import errors
-from services.kernel.caller import current_caller
-from services.kernel.client import open_channel
-from services.kernel.metrics import RpcMetrics
-from services.kernel.server import REQUEST_BYTES_MAX, Server
+from services.kernel.process.metrics import RpcMetrics
+from services.kernel.rpc.caller import current_caller
+from services.kernel.rpc.client import open_channel
+from services.kernel.rpc.server import REQUEST_BYTES_MAX, Server
 from tests.contract.echo import ECHO, EchoStub, response, world
 
 

@@ -14,8 +14,8 @@ from gateway.catalog import PUBLIC
 from rapport.common.v1 import options_pb2
 from rapport.contacts.v1 import service_pb2 as contacts
 from services.kernel import errors
-from services.kernel.caller import CALLER_METADATA, CallerSigner, own_caller
 from services.kernel.clock import SystemClock
+from services.kernel.rpc.caller import CALLER_METADATA, CallerSigner, own_caller
 from tests.contract.gateway_world import SECRET, bearer, error_infos, gateway_world
 
 GET_CONTACT = "/rapport.contacts.v1.ContactsService/GetContact"

@@ -6,8 +6,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from services.kernel import group_commit as group_commit_module
-from services.kernel import log as log_module
+from services.kernel.command import group_commit as group_commit_module
+from services.kernel.command.group_commit import GROUP_SIZE_MAX
+from services.kernel.command.work import Change, Work
 from services.kernel.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -15,13 +16,12 @@ from services.kernel.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from services.kernel.group_commit import GROUP_SIZE_MAX
-from services.kernel.log import Append, NewEvent, Origin, read_heads
-from services.kernel.runtime import open_pool
-from services.kernel.tables import create_kernel_tables
+from services.kernel.log import log as log_module
+from services.kernel.log.log import Append, NewEvent, Origin, read_heads
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.log.tokens import decode_write_token
+from services.kernel.process.runtime import open_pool
 from services.kernel.testing import eventually
-from services.kernel.tokens import decode_write_token
-from services.kernel.work import Change, Work
 from tests.box import BOX, Box, ThingPut
 from tests.box_world import answers, running_log
 
@@ -373,7 +373,7 @@ def _assert(truth):
 async def test_a_process_that_froze_while_it_held_the_heads_stops_its_replicas_only_for_a_while(
     world, database, monkeypatch
 ):
-    monkeypatch.setattr("services.kernel.runtime.IDLE_IN_TRANSACTION_MAX_S", 1)
+    monkeypatch.setattr("services.kernel.process.runtime.IDLE_IN_TRANSACTION_MAX_S", 1)
     async with open_pool(database) as pool:
         frozen = await pool.acquire()
         await frozen.execute("begin")

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from rapport.common.v1.envelope_pb2 import Envelope
-from services.kernel.recorded import UndecodableEventError
+from services.kernel.log.recorded import UndecodableEventError
 from tests.contract.record_history import replayed, rules_of
 
 HISTORIES = {

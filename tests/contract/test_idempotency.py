@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
-from services.kernel.log import read_heads
+from services.kernel.log.log import read_heads
 from tests.box import Box, PutRequest
 from tests.box_world import answers, running_log
 
@@ -153,7 +153,7 @@ async def test_without_a_request_id_each_call_counts(world):
 
 DYING_PROCESS = """
 import asyncio, os, signal, sys
-from services.kernel import group_commit
+from services.kernel.command import group_commit
 from tests.box_world import running_log
 
 def die(*_):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.kernel.filter import Field, Fields, Kind
-from services.kernel.paging import Listing, Positions, Table
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.paging import Listing, Positions, Table
 
 CREATE_TABLES = """
 create table things (

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
-from services.kernel import log as log_module
 from services.kernel.clock import FixedClock, SystemClock, new_id
 from services.kernel.errors import Aborted, Reason, ResourceExhausted
-from services.kernel.log import (
+from services.kernel.log import log as log_module
+from services.kernel.log.log import (
     ANY_VERSION,
     EVENT_BYTES_MAX,
     EVENTS_PER_APPEND_MAX,
@@ -27,8 +27,8 @@ from services.kernel.log import (
     read_partition,
     read_stream,
 )
-from services.kernel.recorded import utc
-from services.kernel.tables import PartitionCountError, create_kernel_tables
+from services.kernel.log.recorded import utc
+from services.kernel.log.tables import PartitionCountError, create_kernel_tables
 from services.kernel.testing import eventually
 
 ORIGIN = Origin("acme", "tests", "correlation", "causation")
@@ -259,7 +259,7 @@ import asyncio, sys
 import asyncpg
 from google.protobuf.wrappers_pb2 import StringValue
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.log import Append, Log, NewEvent, Origin
+from services.kernel.log.log import Append, Log, NewEvent, Origin
 
 async def main(url, stream, count):
     log = Log(service="boxes", partitions=1, clock=SystemClock(), new_id=new_id)

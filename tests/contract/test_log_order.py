@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.log import (
+from services.kernel.log.log import (
     COPY_SIZE_MIN,
     Append,
     Head,
@@ -22,7 +22,7 @@ from services.kernel.log import (
     Origin,
     read_partition,
 )
-from services.kernel.tables import create_kernel_tables
+from services.kernel.log.tables import create_kernel_tables
 
 ORIGIN = Origin("acme", "tests", "", "")
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ import asyncio, random, sys
 import asyncpg
 from google.protobuf.wrappers_pb2 import StringValue
 from services.kernel.clock import SystemClock, new_id
-from services.kernel.log import Append, Log, NewEvent, Origin
+from services.kernel.log.log import Append, Log, NewEvent, Origin
 
 async def write(pool, log, name, appends, sizes, dice):
     for number in range(appends):

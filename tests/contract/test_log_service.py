@@ -9,7 +9,7 @@ from rapport.common.v1.log_service_pb2_grpc import (
     add_LogServiceServicer_to_server,
 )
 from services.kernel.errors import Unavailable
-from services.kernel.log_service import RESPONSE_BYTES_MAX, LogServicer, hole_reader
+from services.kernel.feed.log_service import RESPONSE_BYTES_MAX, LogServicer, hole_reader
 from tests.feed_world import SERVICE, feed_world
 
 UNUSED_NATS_URL = "nats://127.0.0.1:1"

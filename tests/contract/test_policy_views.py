@@ -4,12 +4,12 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.kernel.checkpoint import create_checkpoint, take_lease
-from services.kernel.database import transaction
-from services.kernel.log import read_partition
-from services.kernel.projection import Consumer, Projection, ProjectionMetrics
-from services.kernel.tables import create_kernel_tables
-from services.kernel.view import ensure_live
+from services.kernel.log.database import transaction
+from services.kernel.log.log import read_partition
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.views.checkpoint import create_checkpoint, take_lease
+from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics
+from services.kernel.views.view import ensure_live
 from tests.tallies import TEXTS, Echo, Tallies, text_log, texts
 
 INLINE = Tallies(name="inline_tallies")

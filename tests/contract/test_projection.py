@@ -8,17 +8,22 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.kernel.checkpoint import FencedError, create_checkpoint, read_positions, take_lease
-from services.kernel.database import is_passing, transaction
-from services.kernel.feed import ForeignFeedError
-from services.kernel.log import read_heads, read_partition
-from services.kernel.parking import BEHIND_PARKED, TooManyParkedError, list_parked
-from services.kernel.projection import Consumer, Projection, ProjectionMetrics, retry_parked
-from services.kernel.runtime import partitions_of
-from services.kernel.source import own_source
-from services.kernel.tables import create_kernel_tables
+from services.kernel.feed.feed import ForeignFeedError
+from services.kernel.feed.source import own_source
+from services.kernel.log.database import is_passing, transaction
+from services.kernel.log.log import read_heads, read_partition
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.process.runtime import partitions_of
 from services.kernel.testing import eventually
-from services.kernel.view import ensure_live
+from services.kernel.views.checkpoint import (
+    FencedError,
+    create_checkpoint,
+    read_positions,
+    take_lease,
+)
+from services.kernel.views.parking import BEHIND_PARKED, TooManyParkedError, list_parked
+from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics, retry_parked
+from services.kernel.views.view import ensure_live
 from tests.tallies import TEXTS, Echo, Tallies, text_log, texts
 
 
@@ -246,7 +251,7 @@ class CrashingTx:
 
 async def test_a_crash_at_any_statement_of_a_batch_leaves_all_or_nothing(echoing, monkeypatch):
     """Kills the connection at the 1st, 2nd, … statement of the checkpoint transaction."""
-    import services.kernel.projection as module  # noqa: PLC0415, only to break it
+    import services.kernel.views.projection as module  # noqa: PLC0415, only to break it
 
     await echoing.record(texts("thing-1", "a", "b"), texts("thing-2", "c"))
     batch = await echoing.batch()
@@ -370,8 +375,8 @@ async def test_a_crash_at_the_first_start_leaves_no_partition_unknown(database):
 
 
 async def test_a_batch_that_takes_too_long_is_tried_in_smaller_ones(world, monkeypatch):
-    monkeypatch.setattr("services.kernel.projection.BATCH_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("services.kernel.projection.BATCH_SIZE_STEP", 1)
+    monkeypatch.setattr("services.kernel.views.projection.BATCH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("services.kernel.views.projection.BATCH_SIZE_STEP", 1)
 
     class Slow(Tallies):
         async def apply(self, tx, schema, events):
@@ -392,7 +397,7 @@ async def test_a_batch_that_takes_too_long_is_tried_in_smaller_ones(world, monke
 
 
 async def test_too_many_parked_streams_stop_the_consumer(world, monkeypatch):
-    monkeypatch.setattr("services.kernel.parking.PARKED_STREAMS_MAX", 2)
+    monkeypatch.setattr("services.kernel.views.parking.PARKED_STREAMS_MAX", 2)
     await world.record(*(texts(f"thing-{n}", "poison") for n in range(3)))
     projection = world.projection()
     lease = await world.lease(projection)

@@ -7,14 +7,14 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.kernel.checkpoint import Place, create_checkpoint, read_positions, take_lease
-from services.kernel.database import transaction
-from services.kernel.log import read_partition
-from services.kernel.projection import Consumer, Projection, ProjectionMetrics, retry_parked
-from services.kernel.rebuild import DifferenceError, Rebuild, RebuildError, list_generations
-from services.kernel.source import own_source
-from services.kernel.tables import create_kernel_tables
-from services.kernel.view import ViewShapeError, digest, ensure_live
+from services.kernel.feed.source import own_source
+from services.kernel.log.database import transaction
+from services.kernel.log.log import read_partition
+from services.kernel.log.tables import create_kernel_tables
+from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions, take_lease
+from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics, retry_parked
+from services.kernel.views.rebuild import DifferenceError, Rebuild, RebuildError, list_generations
+from services.kernel.views.view import ViewShapeError, digest, ensure_live
 from tests.tallies import TEXTS, Echo, Tallies, text_log, texts
 
 
@@ -131,7 +131,7 @@ async def test_a_reader_with_a_prepared_statement_reads_the_new_generation_after
 
 
 async def test_a_stopped_rebuild_goes_on_where_it_was(world, monkeypatch):
-    monkeypatch.setattr("services.kernel.rebuild.READ_BATCH_SIZE", 2)
+    monkeypatch.setattr("services.kernel.views.rebuild.READ_BATCH_SIZE", 2)
     await world.record(texts("thing-1", *"abcdef"))
     first = world.rebuild.build()
     await anext(first)
@@ -146,7 +146,7 @@ async def test_a_stopped_rebuild_goes_on_where_it_was(world, monkeypatch):
 
 
 async def test_two_rebuilds_of_one_view_cannot_apply_an_event_twice(world, monkeypatch):
-    monkeypatch.setattr("services.kernel.rebuild.READ_BATCH_SIZE", 3)
+    monkeypatch.setattr("services.kernel.views.rebuild.READ_BATCH_SIZE", 3)
     await world.record(texts("thing-1", *"abcdefghijklmnopqrstuvwxyz"))
     await anext(world.rebuild.build())
 

@@ -9,15 +9,15 @@ from nats.js.errors import BadRequestError
 from nats.js.manager import JetStreamManager
 
 from rapport.common.v1.envelope_pb2 import Envelope
-from services.kernel.feed import (
+from services.kernel.feed.feed import (
     Feed,
     FeedConfigError,
     FeedConnection,
     ForeignFeedError,
     subject_of,
 )
-from services.kernel.listen import Listener
-from services.kernel.log import APPENDED_CHANNEL
+from services.kernel.log.listen import Listener
+from services.kernel.log.log import APPENDED_CHANNEL
 from services.kernel.testing import eventually
 from tests.feed_world import SERVICE, STREAM, connected, feed_world, running
 

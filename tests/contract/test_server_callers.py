@@ -12,8 +12,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
 from services.kernel import errors
-from services.kernel.caller import CALLER_METADATA, CallerSigner, current_caller
-from services.kernel.methods import MethodsError
+from services.kernel.rpc.caller import CALLER_METADATA, CallerSigner, current_caller
+from services.kernel.rpc.methods import MethodsError
 from tests.contract.echo import ECHO, EchoStub, make_service, response, world
 
 

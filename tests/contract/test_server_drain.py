@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
 from services.kernel import errors
-from services.kernel.caller import draining
-from services.kernel.pipeline import LOOKERS_MAX
+from services.kernel.rpc.caller import draining
+from services.kernel.rpc.pipeline import LOOKERS_MAX
 from tests.contract.echo import response, world
 
 

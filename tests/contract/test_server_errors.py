@@ -9,9 +9,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
 from services.kernel import errors
-from services.kernel.caller import CALLER_METADATA
 from services.kernel.errors import FieldViolation, InvalidArgument, Reason
-from services.kernel.telemetry import CORRELATION_METADATA
+from services.kernel.process.telemetry import CORRELATION_METADATA
+from services.kernel.rpc.caller import CALLER_METADATA
 from tests.contract.echo import EchoStub, World, world
 
 FAILURES = [

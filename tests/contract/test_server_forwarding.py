@@ -7,11 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
-from services.kernel import errors, pipeline
-from services.kernel.caller import current_caller
-from services.kernel.client import PeerChannel
-from services.kernel.metrics import RpcMetrics
-from services.kernel.server import Server
+from services.kernel import errors
+from services.kernel.process.metrics import RpcMetrics
+from services.kernel.rpc import pipeline
+from services.kernel.rpc.caller import current_caller
+from services.kernel.rpc.client import PeerChannel
+from services.kernel.rpc.server import Server
 from tests.contract.echo import ECHO, EchoStub, response, world
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
 from services.kernel import errors
-from services.kernel.caller import current_caller
-from services.kernel.pipeline import Deadlines
+from services.kernel.rpc.caller import current_caller
+from services.kernel.rpc.pipeline import Deadlines
 from tests.contract.echo import EchoStub, response, world
 
 

@@ -13,9 +13,10 @@ import structlog
 from structlog.testing import capture_logs
 
 from rapport.common.v1.log_service_pb2 import ReadLogRequest
-from services.kernel import errors, telemetry
-from services.kernel.metrics import new_registry, probes
-from services.kernel.web import HEAD_BYTES_MAX, WebServer
+from services.kernel import errors
+from services.kernel.process import telemetry
+from services.kernel.process.metrics import new_registry, probes
+from services.kernel.process.web import HEAD_BYTES_MAX, WebServer
 from tests.contract.echo import ECHO, response, world
 
 GET = f"{ECHO.full_name}/Get"

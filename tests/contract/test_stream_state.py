@@ -9,13 +9,13 @@ from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.kernel import stream_state
-from services.kernel.caller import acting_as, own_caller
 from services.kernel.clock import new_id
-from services.kernel.decider import Decider
+from services.kernel.command import stream_state
+from services.kernel.command.decider import Decider
 from services.kernel.errors import Aborted, Reason
-from services.kernel.log import Append, NewEvent, Origin, read_stream
-from services.kernel.recorded import EventTypes, UndecodableEventError
+from services.kernel.log.log import Append, NewEvent, Origin, read_stream
+from services.kernel.log.recorded import EventTypes, UndecodableEventError
+from services.kernel.rpc.caller import acting_as, own_caller
 from tests.box import (
     BOX,
     EVENT_TYPES,
@@ -161,7 +161,7 @@ async def test_a_state_behind_the_log_is_folded_anew(world):
 
 async def test_a_long_history_is_folded_whole(world, monkeypatch):
     monkeypatch.setattr(stream_state, "READ_BATCH_SIZE", 3)
-    monkeypatch.setattr("services.kernel.stream_state.read_stream", _small_batches)
+    monkeypatch.setattr("services.kernel.command.stream_state.read_stream", _small_batches)
     things = [f"{number}" for number in range(9)]
     await world.put("1", *things)
     await world.pool.execute("delete from kernel.states")

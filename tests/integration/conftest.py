@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.kernel.caller import CallerSigner, own_caller
-from services.kernel.client import PeerChannel
 from services.kernel.clock import Clock, SystemClock
-from services.kernel.config import ServiceConfig
-from services.kernel.metrics import new_registry
-from services.kernel.runtime import Running, Service, running
+from services.kernel.process.config import ServiceConfig
+from services.kernel.process.metrics import new_registry
+from services.kernel.process.runtime import Running, Service, running
+from services.kernel.rpc.caller import CallerSigner, own_caller
+from services.kernel.rpc.client import PeerChannel
 
 SECRET = "a secret that the processes of these tests share"
 

@@ -14,9 +14,9 @@ from services.events.receipts import Batch, stream_of
 from services.events.schema import JSON_DEPTH_MAX, Reason, occur_us_of, refusal_of
 from services.events.service import _Recording
 from services.kernel.clock import FixedClock
-from services.kernel.log import NO_STREAM, Head, Log, Origin
-from services.kernel.tokens import decode_write_token
-from services.kernel.work import Outcome, StreamState
+from services.kernel.command.work import Outcome, StreamState
+from services.kernel.log.log import NO_STREAM, Head, Log, Origin
+from services.kernel.log.tokens import decode_write_token
 
 ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
 DUPLICATE = ReceiptOutcome.RECEIPT_OUTCOME_DUPLICATE

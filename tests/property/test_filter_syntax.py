@@ -5,9 +5,9 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kernel.filter import Field, Fields, InvalidFilter, Kind
-from services.kernel.filter_syntax import parse_filter
-from services.kernel.filter_tree import And, Literal, Not, Operator, Or, Restriction, Search
+from services.kernel.lists.filter import Field, Fields, InvalidFilter, Kind
+from services.kernel.lists.filter_syntax import parse_filter
+from services.kernel.lists.filter_tree import And, Literal, Not, Operator, Or, Restriction, Search
 
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8),

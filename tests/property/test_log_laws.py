@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.common.v1.envelope_pb2 import Envelope
-from services.kernel import claims, group_commit
+from services.kernel.command import claims, group_commit
+from services.kernel.command.group_commit import GroupCommit
+from services.kernel.command.work import Change, Claim, Request, Work
 from services.kernel.errors import AlreadyExists, InvalidArgument
-from services.kernel.group_commit import GroupCommit
-from services.kernel.log import Append, Origin, partition_of
-from services.kernel.recorded import EventTypes, UndecodableEventError
-from services.kernel.tokens import decode_write_token, encode_write_token
-from services.kernel.work import Change, Claim, Request, Work
+from services.kernel.log.log import Append, Origin, partition_of
+from services.kernel.log.recorded import EventTypes, UndecodableEventError
+from services.kernel.log.tokens import decode_write_token, encode_write_token
 from tests.box import BOX, BoxEmptied, BoxLabelled, BoxState, PutRequest, ThingPut
 
 EVENTS = st.lists(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from services.identity.facts import Fact
 from services.identity.graph import Edge, Pair
 from services.identity.identifiers import Identifier
-from services.kernel.sql import Tx, columns
+from services.kernel.log.sql import Tx, columns
 
 TABLES = """
 create table {schema}.assertions (

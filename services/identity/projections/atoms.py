@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from services.identity.facts import Fact
 from services.identity.traits import Said, later
-from services.kernel.sql import Tx, columns
+from services.kernel.log.sql import Tx, columns
 
 TABLES = """
 create table {schema}.atoms (

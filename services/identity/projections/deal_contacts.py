@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.identity.facts import Deal, deal_without_contact, opened_with
-from services.kernel.recorded import Recorded
-from services.kernel.sql import Tx, columns
+from services.kernel.log.recorded import Recorded
+from services.kernel.log.sql import Tx, columns
 
 TABLES = """
 create table {schema}.deal_contacts (

@@ -16,7 +16,7 @@ from services.identity.graph import Components, Edge, Joining, Pair, resolve
 from services.identity.identifiers import Identifier
 from services.identity.projections.assertions import Swing
 from services.identity.projections.atoms import Atom
-from services.kernel.sql import Tx, columns
+from services.kernel.log.sql import Tx, columns
 
 # `profile` is null for a node that no fact belongs to and that nothing joins.
 TABLES = """

@@ -27,10 +27,10 @@ from services.identity.changes import name_of
 from services.identity.identifiers import TYPES, identifier
 from services.identity.traits import Said, later
 from services.kernel.errors import InvalidArgument, NotFound
-from services.kernel.filter import Field, Fields, Kind
-from services.kernel.paging import Listing, Table
-from services.kernel.recorded import timestamp_of
-from services.kernel.sql import Tx, columns
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.paging import Listing, Table
+from services.kernel.log.recorded import timestamp_of
+from services.kernel.log.sql import Tx, columns
 
 TABLES = """
 create table {schema}.profiles (

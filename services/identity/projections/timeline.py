@@ -18,11 +18,11 @@ from rapport.identity.v1.service_pb2 import (
     TimelineEntry,
 )
 from services.identity.facts import Fact
-from services.kernel.filter import Field, Kind
-from services.kernel.page_token import InvalidPageToken, PageToken, fingerprint_of
-from services.kernel.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
-from services.kernel.recorded import timestamp_of
-from services.kernel.sql import Tx, columns
+from services.kernel.lists.filter import Field, Kind
+from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
+from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from services.kernel.log.recorded import timestamp_of
+from services.kernel.log.sql import Tx, columns
 
 TABLES = """
 create table {schema}.timeline (

@@ -25,8 +25,8 @@ from services.identity.projections import (
 from services.identity.projections.atoms import Atom
 from services.identity.projections.islands import Islands
 from services.identity.traits import Said, merged
-from services.kernel.recorded import Recorded
-from services.kernel.sql import Tx
+from services.kernel.log.recorded import Recorded
+from services.kernel.log.sql import Tx
 
 _IDEAS = (islands, assertions, atoms, timeline, deal_contacts, profiles)
 

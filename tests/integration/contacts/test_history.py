@@ -12,8 +12,8 @@ from rapport.contacts.v1.service_pb2 import (
 )
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from services.kernel.errors import InvalidArgument, NotFound, Reason
-from services.kernel.filter import Field, Kind
-from services.kernel.page_token import PageToken, fingerprint_of
+from services.kernel.lists.filter import Field, Kind
+from services.kernel.lists.page_token import PageToken, fingerprint_of
 
 
 @pytest.fixture

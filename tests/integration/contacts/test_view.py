@@ -6,8 +6,8 @@ from rapport.contacts.v1.service_pb2 import (
     RenameContactRequest,
 )
 from services.contacts.projections import ContactsView
-from services.kernel.log import read_partition
-from services.kernel.rebuild import Rebuild
+from services.kernel.log.log import read_partition
+from services.kernel.views.rebuild import Rebuild
 
 
 async def test_a_rebuilt_view_equals_the_live_one(asked, contacts, create):

@@ -14,7 +14,7 @@ from rapport.contacts.v1.service_pb2 import (
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from services.contacts.service import TOLD_AT_ONCE_MAX
 from services.kernel.errors import InvalidArgument
-from services.kernel.tokens import encode_write_token
+from services.kernel.log.tokens import encode_write_token
 
 WITHIN_S = 5.0
 

@@ -8,8 +8,8 @@ from rapport.deals.v1.service_pb2 import (
 )
 from services.deals.decider import STAGES
 from services.deals.projections import DealsView
-from services.kernel.log import read_partition
-from services.kernel.rebuild import Rebuild
+from services.kernel.log.log import read_partition
+from services.kernel.views.rebuild import Rebuild
 
 
 async def test_a_rebuilt_view_equals_the_live_one(asked, deals, open_deal):

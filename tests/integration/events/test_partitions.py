@@ -4,8 +4,8 @@ import pytest
 
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest, ReceiptOutcome
 from services.events.__main__ import SERVICE
-from services.kernel.log import read_heads
-from services.kernel.tokens import decode_write_token
+from services.kernel.log.log import read_heads
+from services.kernel.log.tokens import decode_write_token
 
 ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
 DUPLICATE = ReceiptOutcome.RECEIPT_OUTCOME_DUPLICATE

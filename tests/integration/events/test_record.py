@@ -14,7 +14,7 @@ from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events import service
 from services.events.__main__ import SERVICE
 from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from services.kernel.log import read_heads, read_partition
+from services.kernel.log.log import read_heads, read_partition
 from services.kernel.testing import eventually
 
 ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED

@@ -2,8 +2,8 @@
 
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
 from services.events.__main__ import SERVICE
-from services.kernel.log import read_partition
-from services.kernel.rebuild import Rebuild
+from services.kernel.log.log import read_partition
+from services.kernel.views.rebuild import Rebuild
 
 
 def rebuild_of(kernel):

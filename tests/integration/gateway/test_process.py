@@ -19,7 +19,7 @@ from deploy.stack.ports import free_port
 from gateway.catalog import FORWARDED, PUBLIC
 from rapport.contacts.v1 import service_pb2 as contacts
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
-from services.kernel.client import open_channel
+from services.kernel.rpc.client import open_channel
 from services.kernel.testing import eventually
 from tests.contract.gateway_world import KEYS, PEPPER, SECRET, StandIn, bearer, key
 

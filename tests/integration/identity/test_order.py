@@ -8,7 +8,7 @@ import pytest
 
 from rapport.identity.v1 import events_pb2
 from services.identity import graph
-from services.kernel.view import digest
+from services.kernel.views.view import digest
 from tests.identity_reference import expected
 from tests.identity_world import (
     DenseHistory,

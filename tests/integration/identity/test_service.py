@@ -19,9 +19,9 @@ from services.deals.__main__ import SERVICE as DEALS
 from services.events.__main__ import SERVICE as EVENTS
 from services.identity.__main__ import SERVICE as IDENTITY
 from services.kernel.errors import InvalidArgument, NotFound
-from services.kernel.log import read_all, read_heads, read_partition
-from services.kernel.rebuild import Rebuild
+from services.kernel.log.log import read_all, read_heads, read_partition
 from services.kernel.testing import eventually
+from services.kernel.views.rebuild import Rebuild
 
 SERVICES = (CONTACTS, DEALS, EVENTS, IDENTITY)
 

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.stack.platform import SERVICES
-from services.kernel.config import GatewayConfig, ServiceConfig
+from services.kernel.process.config import GatewayConfig, ServiceConfig
 
 
 async def serve():

@@ -15,9 +15,9 @@ from rapport.contacts.v1.service_pb2 import (
     RenameContactRequest,
 )
 from services.contacts.decider import DECIDER, RECOGNISED_BY, State, claims
+from services.kernel.command.work import Claim
 from services.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.kernel.testing import Spec
-from services.kernel.work import Claim
 
 ADA = ContactCreated(given_name="Ada", family_name="King", email="ada@example.com")
 RENAME = RenameContactRequest(name="contacts/ada", given_name="Ada", family_name="Lovelace")

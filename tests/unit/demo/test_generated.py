@@ -9,7 +9,7 @@ from deploy.demo.freight import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, batches_of
 from deploy.demo.generated import measure_customer_event, world
 from rapport.deals.v1.service_pb2 import LoseDealRequest, WinDealRequest
 from services.events.schema import refusal_of
-from services.kernel.validation import validate
+from services.kernel.rpc.validation import validate
 
 
 @pytest.fixture(scope="module")

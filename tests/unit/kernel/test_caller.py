@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.kernel.caller import (
+from services.kernel.clock import FixedClock
+from services.kernel.errors import Bug, PermissionDenied, Unauthenticated
+from services.kernel.rpc.caller import (
     CALLER_LIFETIME,
     CALLER_LIFETIME_MAX,
     CallerSigner,
@@ -15,8 +17,6 @@ from services.kernel.caller import (
     current_caller_or_none,
     own_caller,
 )
-from services.kernel.clock import FixedClock
-from services.kernel.errors import Bug, PermissionDenied, Unauthenticated
 
 SECRET = b"a secret that only parts of the platform know"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.kernel.config import ConfigError, GatewayConfig, ServiceConfig
+from services.kernel.process.config import ConfigError, GatewayConfig, ServiceConfig
 
 SECRET = "0123456789abcdef0123456789abcdef"
 COMMON = {

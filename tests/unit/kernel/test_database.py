@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from services.kernel.database import is_conflict, is_passing
+from services.kernel.log.database import is_conflict, is_passing
 
 
 def unique_violation(schema, table):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from services.kernel.decider import claims_nothing, etag_of, request_of
+from services.kernel.command.decider import claims_nothing, etag_of, request_of
 from services.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from services.kernel.testing import Spec
 from tests.box import BOX, BoxEmptied, BoxLabelled, BoxState, PutRequest, TakeOutRequest, ThingPut

@@ -7,7 +7,7 @@ import inspect
 from rapport.common.v1 import errors_pb2
 from services.kernel import errors
 from services.kernel.errors import FieldViolation, InvalidArgument, RapportError, Reason
-from services.kernel.wire_errors import CODES
+from services.kernel.rpc.wire_errors import CODES
 
 FAMILY = {
     kind

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.kernel.errors import InvalidArgument, Reason
-from services.kernel.filter import Arguments, Field, Fields, InvalidFilter, Kind, Rule
-from services.kernel.filter_syntax import (
+from services.kernel.lists.filter import Arguments, Field, Fields, InvalidFilter, Kind, Rule
+from services.kernel.lists.filter_syntax import (
     FILTER_DEPTH_MAX,
     FILTER_LENGTH_MAX,
     FILTER_RESTRICTIONS_MAX,

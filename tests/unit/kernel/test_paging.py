@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kernel.errors import InvalidArgument, Reason
-from services.kernel.filter import Field, Fields, Kind
-from services.kernel.keyset import ORDER_LENGTH_MAX, InvalidOrder
-from services.kernel.page_token import InvalidPageToken, PageToken, fingerprint_of
-from services.kernel.paging import PAGE_SIZE_MAX, Listing, Positions, Table
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.keyset import ORDER_LENGTH_MAX, InvalidOrder
+from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
+from services.kernel.lists.paging import PAGE_SIZE_MAX, Listing, Positions, Table
 
 FIELDS = Fields(
     {

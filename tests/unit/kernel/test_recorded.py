@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kernel.recorded import set_timestamp, utc
+from services.kernel.log.recorded import set_timestamp, utc
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from services.kernel.errors import InvalidArgument, Reason
-from services.kernel.tokens import decode_write_token, encode_write_token
+from services.kernel.log.tokens import decode_write_token, encode_write_token
 
 
 def test_a_token_says_where_a_write_landed():

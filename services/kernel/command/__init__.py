@@ -1,0 +1,1 @@
+"""Commands: pure deciders, and the group commit that runs them."""

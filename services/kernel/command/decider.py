@@ -1,0 +1,227 @@
+"""Deciders: the pure rules of an aggregate, and the one way in which a command meets them.
+
+`Commands.execute` reads the stream, decides, appends, remembers the response under the
+request_id, all in one transaction of the group commit. The fold `evolve` is the definition of a
+state; the stored state is its cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+import msgspec
+
+from services.kernel.command.work import Change, Claim, Outcome, Request, StreamState, Work
+from services.kernel.errors import Aborted, InvalidArgument
+from services.kernel.log.log import Append, NewEvent, Origin
+from services.kernel.rpc.caller import current_caller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from google.protobuf.message import Message
+
+    from services.kernel.command.group_commit import GroupCommit
+    from services.kernel.log.recorded import EventTypes
+
+C = TypeVar("C", bound="Message")
+S = TypeVar("S")
+M = TypeVar("M", bound="Message")
+
+
+def claims_nothing(_state: object) -> frozenset[Claim]:
+    """For aggregates without unique values."""
+    return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Decider(Generic[C, S]):
+    """The rules of one kind of aggregate.
+
+    `collection` is the plural of its resource names, `category` the first part of its stream
+    names. `decide` takes the command and the state, and returns events or raises a RapportError;
+    `evolve` takes a state and an event and returns the next state; `claims` tells which unique
+    values a state holds. States are frozen dataclasses; whenever their fields change, `shape` is
+    raised, so that stored ones are folded anew.
+    """
+
+    category: str
+    collection: str
+    initial: S
+    decide: Callable[[C, S], Sequence[Message]]
+    evolve: Callable[[S, Message], S]
+    claims: Callable[[S], frozenset[Claim]] = claims_nothing
+    shape: int = 1
+
+    def fold(self, events: Sequence[Message], state: S | None = None) -> S:
+        """The state that events lead to."""
+        state = self.initial if state is None else state
+        for event in events:
+            state = self.evolve(state, event)
+        return state
+
+    def stream(self, aggregate_id: str) -> str:
+        """The stream of the aggregate with this id."""
+        return f"{self.category}-{aggregate_id}"
+
+    def name(self, aggregate_id: str) -> str:
+        """The resource name of the aggregate with this id."""
+        return f"{self.collection}/{aggregate_id}"
+
+    def id_of(self, stream: str) -> str:
+        """The id of the aggregate whose events a stream holds."""
+        return stream.removeprefix(f"{self.category}-")
+
+    def resource_name(self, stream: str) -> str:
+        """The resource name that belongs to a stream."""
+        return self.name(self.id_of(stream))
+
+    def aggregate_id(self, name: str, field: str = "name") -> str:
+        """The id inside a name such as `contacts/0192…`, else InvalidArgument on `field`."""
+        collection, _, aggregate_id = name.partition("/")
+        if collection != self.collection or not aggregate_id or "/" in aggregate_id:
+            raise InvalidArgument.of(field, f"must look like {self.collection}/{{id}}")
+        return aggregate_id
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Generic[S]):
+    """What a command led to: `state` after `version` events of the stream.
+
+    The response is made of it. A command that changed nothing has no events, the times the stream
+    had, and a write token of no place.
+    """
+
+    state: S
+    version: int
+    events: Sequence[Message]
+    create_time: datetime
+    update_time: datetime
+    write_token: str
+
+    @property
+    def etag(self) -> str:
+        """The state's etag: the stream's version, quoted (AIP-154)."""
+        return etag_of(self.version)
+
+
+class Commands:
+    """Executes commands of one service, each in a transaction shared with its contemporaries."""
+
+    def __init__(self, group_commit: GroupCommit, event_types: EventTypes) -> None:
+        """`event_types` reads histories back when a stored state is missing or of another shape."""
+        self._group_commit = group_commit
+        self._event_types = event_types
+
+    async def execute(
+        self,
+        decider: Decider[C, S],
+        aggregate_id: str,
+        command: C,
+        respond: Callable[[Decided[S]], M],
+        *,
+        occur_time: datetime | None = None,
+    ) -> M:
+        """Execute a command on one aggregate and answer what `respond` makes of the result.
+
+        A `request_id` on the command makes retries return the first response for ever; an `etag`
+        makes the command fail with Aborted unless it is the current one. Raises whatever the
+        decider raises, AlreadyExists when a unique value is taken.
+        """
+        caller = current_caller()
+        request_id = getattr(command, "request_id", "")
+        origin = Origin(caller.workspace, caller.actor, caller.correlation_id, request_id)
+        step = _Step(decider, aggregate_id, command, origin, self._event_types, occur_time)
+        work = Work(
+            origin=origin,
+            decide=step.decide,
+            respond=lambda outcome: respond(step.decided(outcome)),
+            request=request_of(command, request_id),
+            shapes={step.stream: decider.shape},
+            resource_name=decider.resource_name,
+        )
+        return cast("M", await self._group_commit.submit(work))
+
+
+class _Step(Generic[C, S]):
+    """One command on its way through a group commit: what it saw, and what it led to."""
+
+    def __init__(
+        self,
+        decider: Decider[C, S],
+        aggregate_id: str,
+        command: C,
+        origin: Origin,
+        event_types: EventTypes,
+        occur_time: datetime | None,
+    ) -> None:
+        self.decider = decider
+        self.stream = decider.stream(aggregate_id)
+        self.command = command
+        self.origin = origin
+        self.event_types = event_types
+        self.occur_time = occur_time
+        self.loaded = StreamState()
+        self.state = decider.initial
+        self.events: Sequence[Message] = ()
+
+    def decide(self, states: Mapping[str, StreamState]) -> list[Change]:
+        """Decide on the loaded state; no change when there is no event."""
+        self.loaded = states[self.stream]
+        before = self._state()
+        self._check_etag()
+        self.events = tuple(self.decider.decide(self.command, before))
+        self.state = self.decider.fold(self.events, before)
+        if not self.events:
+            return []
+        held, holds = self.decider.claims(before), self.decider.claims(self.state)
+        events = [NewEvent(event, self.occur_time) for event in self.events]
+        return [
+            Change(
+                Append(self.origin, self.stream, events),
+                state=msgspec.msgpack.encode(self.state),
+                shape=self.decider.shape,
+                released=held - holds,
+                taken=holds - held,
+            )
+        ]
+
+    def decided(self, outcome: Outcome) -> Decided[S]:
+        """The result as the response may tell it."""
+        loaded, now = self.loaded, outcome.record_time
+        return Decided(
+            state=self.state,
+            version=loaded.version + len(self.events),
+            events=self.events,
+            create_time=loaded.create_time or now,
+            update_time=now if self.events else loaded.update_time or now,
+            write_token=outcome.write_token,
+        )
+
+    def _state(self) -> S:
+        if self.loaded.state is not None:
+            return msgspec.msgpack.decode(self.loaded.state, type=type(self.decider.initial))
+        history = [self.event_types.decode(envelope).event for envelope in self.loaded.history]
+        return self.decider.fold(history)
+
+    def _check_etag(self) -> None:
+        """Refuse an old etag; what does not exist has none, and its decider says so."""
+        expected, current = getattr(self.command, "etag", ""), etag_of(self.loaded.version)
+        if expected and self.loaded.version and expected != current:
+            raise Aborted.etag(self.decider.resource_name(self.stream), current)
+
+
+def etag_of(version: int) -> str:
+    """The etag of a resource whose stream has this version."""
+    return f'"{version}"'
+
+
+def request_of(command: Message, request_id: str) -> Request | None:
+    """What makes a retry of this command recognisable, or None when it carries no request_id."""
+    if not request_id:
+        return None
+    fingerprint = hashlib.sha256(command.SerializeToString(deterministic=True)).digest()
+    return Request(request_id, command.DESCRIPTOR.full_name, fingerprint)

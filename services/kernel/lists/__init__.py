@@ -1,0 +1,1 @@
+"""Lists: AIP-160 filters and keyset pages, compiled to SQL."""

@@ -1,0 +1,1 @@
+"""The log: append, read, follow, and what it stands on in PostgreSQL."""

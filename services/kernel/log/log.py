@@ -1,0 +1,350 @@
+"""The log: append with expected version, and read in order.
+
+Positions are dense and become visible in order, because an append takes them while it holds the
+partition's head row locked until its commit. Whoever appends within a transaction of his own
+calls `append`; commands go through `kernel.group_commit`, which gathers many of them into one
+such transaction.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from rapport.common.v1.envelope_pb2 import Envelope
+from services.kernel.errors import Aborted, ResourceExhausted
+from services.kernel.log.recorded import Recorded, set_timestamp
+from services.kernel.log.sql import Tx, columns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from asyncpg import Pool, Record
+    from google.protobuf.message import Message
+
+    from services.kernel.clock import Clock
+
+ANY_VERSION = -1
+NO_STREAM = 0
+
+EVENTS_PER_APPEND_MAX = 10_000
+EVENT_BYTES_MAX = 512 * 1024
+READ_BATCH_SIZE = 2_000
+MICROSECOND = timedelta(microseconds=1)
+# From here on COPY beats arrays; below, its own round trip costs more.
+COPY_SIZE_MIN = 32
+APPENDED_CHANNEL = "appended"
+
+_LOCK_HEADS = """
+select partition, position, record_time from kernel.heads
+where partition = any($1::int[]) order by partition for update
+"""
+
+_STREAM_VERSIONS = """
+select asked.workspace, asked.stream, last.version
+from unnest($1::text[], $2::text[]) asked(workspace, stream)
+cross join lateral (
+    select version from kernel.events e
+    where e.workspace = asked.workspace and e.stream = asked.stream
+    order by version desc limit 1
+) last
+"""
+
+_EVENT_COLUMNS = (
+    "partition",
+    "position",
+    "workspace",
+    "stream",
+    "version",
+    "event_id",
+    "type",
+    "data",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "occur_time",
+    "record_time",
+)
+
+_INSERT_EVENTS = f"""
+insert into kernel.events ({", ".join(_EVENT_COLUMNS)})
+select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::uuid[],
+                     $7::text[], $8::bytea[], $9::text[], $10::text[], $11::text[],
+                     $12::timestamptz[], $13::timestamptz[])
+"""
+
+_MOVE_HEADS = f"""
+with moved as (
+    update kernel.heads h set position = m.position, record_time = $3
+    from unnest($1::int[], $2::bigint[]) m(partition, position)
+    where h.partition = m.partition
+    returning h.partition, h.position
+)
+select pg_notify('{APPENDED_CHANNEL}', partition || ':' || position) from moved
+"""
+
+_READ_PARTITION = f"""
+select {", ".join(_EVENT_COLUMNS)} from kernel.events
+where partition = $1 and position > $2 order by position limit $3
+"""
+
+_READ_STREAM = f"""
+select {", ".join(_EVENT_COLUMNS)} from kernel.events
+where workspace = $1 and stream = $2 and version > $3 order by version limit $4
+"""
+
+_READ_HEADS = "select partition, position from kernel.heads order by partition"
+
+
+class Head(NamedTuple):
+    """Where a partition ends: the position and the time of its last event."""
+
+    position: int
+    record_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who caused events, and where: the metadata that all events of one append share."""
+
+    workspace: str
+    actor: str
+    correlation_id: str
+    causation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append; without an occur_time it happened when it was recorded."""
+
+    event: Message
+    occur_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events for one stream. `expected_version` is a version, NO_STREAM or ANY_VERSION."""
+
+    origin: Origin
+    stream: str
+    events: Sequence[NewEvent]
+    expected_version: int = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The events of an append with their positions, and the last position per partition."""
+
+    events: list[Recorded]
+    heads: dict[int, int]
+
+
+def partition_of(workspace: str, stream: str, partitions: int) -> int:
+    """The partition a stream lives in for ever."""
+    if partitions == 1:
+        return 0
+    return zlib.crc32(f"{workspace}/{stream}".encode()) % partitions
+
+
+class Log:
+    """A service's log in its PostgreSQL database."""
+
+    def __init__(
+        self, *, service: str, partitions: int, clock: Clock, new_id: Callable[[], UUID]
+    ) -> None:
+        """Name the service that owns the log; `new_id` makes event ids."""
+        self.service = service
+        self.partitions = partitions
+        self.clock = clock
+        self._new_id = new_id
+
+    def partition_of(self, workspace: str, stream: str) -> int:
+        """The partition a stream of this log lives in."""
+        return partition_of(workspace, stream, self.partitions)
+
+    async def lock_heads(self, tx: Tx, partitions: set[int]) -> dict[int, Head]:
+        """Lock the partitions' heads until the transaction ends."""
+        rows = await tx.fetch(_LOCK_HEADS, sorted(partitions))
+        return {row["partition"]: Head(row["position"], row["record_time"]) for row in rows}
+
+    async def append(self, tx: Tx, appends: Sequence[Append]) -> Landed:
+        """Append to several streams in the caller's transaction.
+
+        Raises Aborted when an expected version is not the stream's, ResourceExhausted past a limit.
+        """
+        if not appends:
+            return Landed([], {})
+        touched = {self.partition_of(a.origin.workspace, a.stream) for a in appends}
+        heads = await self.lock_heads(tx, touched)
+        streams = dict.fromkeys((a.origin.workspace, a.stream) for a in appends)
+        versions = await stream_versions(tx, list(streams))
+        return await self.append_under_lock(tx, appends, heads, versions)
+
+    async def append_under_lock(
+        self,
+        tx: Tx,
+        appends: Sequence[Append],
+        heads: Mapping[int, Head],
+        versions: Mapping[tuple[str, str], int],
+    ) -> Landed:
+        """Append while the caller holds the heads and read the streams' versions under them."""
+        recorded = self._record(appends, heads, dict(versions))
+        if not recorded:
+            return Landed([], {})
+        await _insert(tx, [_row(event) for event in recorded])
+        moved: dict[int, int] = {}
+        for event in recorded:
+            moved[event.partition] = event.position
+        await tx.execute(_MOVE_HEADS, list(moved), list(moved.values()), recorded[-1].record_time)
+        return Landed(recorded, moved)
+
+    def _record(
+        self,
+        appends: Sequence[Append],
+        heads: Mapping[int, Head],
+        versions: dict[tuple[str, str], int],
+    ) -> list[Recorded]:
+        """Give the events their versions, positions, ids and times."""
+        if sum(len(append.events) for append in appends) > EVENTS_PER_APPEND_MAX:
+            raise ResourceExhausted(limit="EVENTS_PER_APPEND_MAX", maximum=EVENTS_PER_APPEND_MAX)
+        record_time = _later(self.clock.now(), heads)
+        position = {partition: head.position for partition, head in heads.items()}
+        recorded = []
+        for append in appends:
+            origin = append.origin
+            key = (origin.workspace, append.stream)
+            version = versions.get(key, NO_STREAM)
+            if append.expected_version not in (ANY_VERSION, version):
+                raise Aborted.conflict(
+                    f"{append.stream} is at version {version}, not {append.expected_version}"
+                )
+            partition = self.partition_of(*key)
+            for new in append.events:
+                version += 1
+                position[partition] += 1
+                recorded.append(
+                    Recorded(
+                        partition=partition,
+                        position=position[partition],
+                        workspace=origin.workspace,
+                        stream=append.stream,
+                        version=version,
+                        event_id=self._new_id(),
+                        type=new.event.DESCRIPTOR.full_name,
+                        event=new.event,
+                        actor=origin.actor,
+                        correlation_id=origin.correlation_id,
+                        causation_id=origin.causation_id,
+                        occur_time=new.occur_time or record_time,
+                        record_time=record_time,
+                    )
+                )
+            versions[key] = version
+        return recorded
+
+
+def _later(now: datetime, heads: Mapping[int, Head]) -> datetime:
+    """The time by the clock, or just after the last event's when this replica's clock is behind.
+
+    So times grow with positions, and what happened later to a stream is also told as later.
+    """
+    return max([now, *(head.record_time + MICROSECOND for head in heads.values() if head.position)])
+
+
+async def stream_versions(tx: Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The last version of each (workspace, stream) that exists."""
+    workspaces, streams = [key[0] for key in keys], [key[1] for key in keys]
+    rows = await tx.fetch(_STREAM_VERSIONS, workspaces, streams)
+    return {(row["workspace"], row["stream"]): row["version"] for row in rows}
+
+
+async def read_heads(connection: Tx | Pool) -> dict[int, int]:
+    """The position of the last event of each partition, 0 where it is empty."""
+    return {row["partition"]: row["position"] for row in await connection.fetch(_READ_HEADS)}
+
+
+async def read_partition(
+    connection: Tx | Pool, partition: int, *, after: int, limit: int = READ_BATCH_SIZE
+) -> list[Envelope]:
+    """The next events of a partition after a position, in order, at most `limit`."""
+    rows = await connection.fetch(_READ_PARTITION, partition, after, limit)
+    return [_envelope(row) for row in rows]
+
+
+async def read_all(
+    pool: Pool, partition: int, *, after: int, until: int
+) -> AsyncIterator[list[Envelope]]:
+    """Batches of a partition's events with after < position <= until, in order."""
+    while after < until:
+        limit = min(READ_BATCH_SIZE, until - after)
+        batch = await read_partition(pool, partition, after=after, limit=limit)
+        if not batch:
+            return
+        after = batch[-1].position
+        yield batch
+
+
+async def read_stream(
+    connection: Tx | Pool,
+    workspace: str,
+    stream: str,
+    *,
+    after_version: int = 0,
+    limit: int = READ_BATCH_SIZE,
+) -> list[Envelope]:
+    """The next events of one stream after a version, in order, at most `limit`."""
+    rows = await connection.fetch(_READ_STREAM, workspace, stream, after_version, limit)
+    return [_envelope(row) for row in rows]
+
+
+async def _insert(tx: Tx, rows: Sequence[tuple[object, ...]]) -> None:
+    if len(rows) < COPY_SIZE_MIN:
+        await tx.execute(_INSERT_EVENTS, *columns(rows))
+        return
+    await tx.copy_records_to_table(
+        "events", schema_name="kernel", columns=_EVENT_COLUMNS, records=rows
+    )
+
+
+def _row(event: Recorded) -> tuple[object, ...]:
+    """The event as a row of kernel.events."""
+    data = event.event.SerializeToString(deterministic=True)
+    if len(data) > EVENT_BYTES_MAX:
+        raise ResourceExhausted(limit="EVENT_BYTES_MAX", maximum=EVENT_BYTES_MAX)
+    return (
+        event.partition,
+        event.position,
+        event.workspace,
+        event.stream,
+        event.version,
+        event.event_id,
+        event.type,
+        data,
+        event.actor,
+        event.correlation_id,
+        event.causation_id,
+        event.occur_time,
+        event.record_time,
+    )
+
+
+def _envelope(row: Record) -> Envelope:
+    envelope = Envelope(
+        partition=row["partition"],
+        position=row["position"],
+        workspace=row["workspace"],
+        stream=row["stream"],
+        version=row["version"],
+        event_id=str(row["event_id"]),
+        type=row["type"],
+        data=row["data"],
+        actor=row["actor"],
+        correlation_id=row["correlation_id"],
+        causation_id=row["causation_id"],
+    )
+    set_timestamp(envelope.occur_time, row["occur_time"])
+    set_timestamp(envelope.record_time, row["record_time"])
+    return envelope

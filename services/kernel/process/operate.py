@@ -1,0 +1,224 @@
+"""What an operator does with a service's views, by `python -m services.<name> <command>`.
+
+It runs beside the serving processes and needs only their database and, for views fed by other
+logs, their owners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from services.kernel.clock import SystemClock
+from services.kernel.errors import RapportError
+from services.kernel.feed.source import open_sources
+from services.kernel.process.runtime import Service, make_kernel, open_pool
+from services.kernel.views import parking
+from services.kernel.views.checkpoint import Place, read_positions
+from services.kernel.views.projection import retry_parked
+from services.kernel.views.rebuild import (
+    Comparison,
+    DifferenceError,
+    Rebuild,
+    RebuildError,
+    list_generations,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from services.kernel.process.config import ServiceConfig
+    from services.kernel.process.runtime import Kernel
+
+OK, FAILED = 0, 1
+
+_console = Console()
+
+
+class OperatorError(Exception):
+    """When the operator asked for something that is not there."""
+
+
+async def run(service: Service, config: ServiceConfig, words: Sequence[str]) -> int:
+    """Do what the words say; answers the exit status."""
+    asked = _parse(service, words)
+    commands: dict[str, Callable[[Service, ServiceConfig, Kernel, Any], Awaitable[None]]] = {
+        "views": _views,
+        "rebuild": _rebuild,
+        "compare": _compare,
+        "swap": _swap,
+        "drop": _drop,
+        "parked": _parked,
+        "retry": _retry,
+    }
+    try:
+        async with open_pool(config.database_url) as pool:
+            kernel = make_kernel(pool, service, config.partitions, SystemClock())
+            await commands[asked.command](service, config, kernel, asked)
+    except (OperatorError, RebuildError, DifferenceError, RapportError) as error:
+        Console(stderr=True).print(f"[red]{asked.command}:[/red] {error}")
+        return FAILED
+    return OK
+
+
+def _parse(service: Service, words: Sequence[str]) -> Any:
+    parser = argparse.ArgumentParser(prog=f"python -m services.{service.name}", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("views", help="the generations of each view, and how far they are")
+    names = [v.name for v in (*service.views, *(c.view for c in service.consumers))]
+    for command, help_text in (
+        ("rebuild", "build a new generation beside the live one; resumes an unfinished one"),
+        ("compare", "compare the new generation with the live one at the same position"),
+        ("swap", "make the new generation the live one; keeps the old one"),
+        ("drop", "remove a generation that is not live"),
+    ):
+        found = commands.add_parser(command, help=help_text)
+        found.add_argument("view", choices=names)
+        if command == "swap":
+            found.add_argument("--accept-difference", action="store_true")
+        if command == "drop":
+            found.add_argument("generation", type=int)
+    commands.add_parser("parked", help="events put aside because they could not be applied")
+    retry = commands.add_parser("retry", help="apply a parked stream again")
+    for word in ("consumer", "source", "partition", "workspace", "stream"):
+        retry.add_argument(word, type=int if word == "partition" else str)
+    return parser.parse_args(words)
+
+
+async def _views(service: Service, _config: ServiceConfig, kernel: Kernel, _asked: Any) -> None:
+    table = Table("view", "generation", "status", "shape", "created", "positions", box=None)
+    for row in await list_generations(kernel.pool):
+        of_checkpoint = 0 if row["status"] == "LIVE" else row["generation"]
+        positions = await read_positions(kernel.pool, row["view"], of_checkpoint)
+        said = ", ".join(f"{source}-{p}: {at}" for (source, p), at in sorted(positions.items()))
+        inline = row["view"] in {view.name for view in service.views}
+        table.add_row(
+            row["view"],
+            str(row["generation"]),
+            row["status"],
+            str(row["shape"]),
+            f"{row['create_time']:%Y-%m-%d %H:%M}",
+            said or ("with the log" if inline and row["status"] == "LIVE" else "-"),
+        )
+    _console.print(table)
+
+
+async def _rebuild(service: Service, config: ServiceConfig, kernel: Kernel, asked: Any) -> None:
+    async with open_sources(_source_names(service, asked.view), config, kernel.pool) as sources:
+        rebuild = _rebuild_of(service, kernel, asked.view, sources)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>9,.0f} events/s"),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=_console, disable=not sys.stdout.isatty()) as bar:
+            task = bar.add_task(asked.view, total=None, rate=0.0)
+            async for progress in rebuild.build():
+                rate = progress.done / progress.elapsed_s if progress.elapsed_s else 0.0
+                bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+        _console.print(
+            f"{asked.view}: {progress.done} events in {progress.elapsed_s:.1f} s ({rate:,.0f}/s); "
+            f"now `compare {asked.view}`, then `swap {asked.view}`"
+        )
+
+
+async def _compare(service: Service, config: ServiceConfig, kernel: Kernel, asked: Any) -> None:
+    async with open_sources(_source_names(service, asked.view), config, kernel.pool) as sources:
+        comparison = await _rebuild_of(service, kernel, asked.view, sources).compare()
+    _show(comparison)
+    if not comparison.equal:
+        raise DifferenceError(f"the generations of {asked.view} differ at the same position")
+
+
+async def _swap(service: Service, config: ServiceConfig, kernel: Kernel, asked: Any) -> None:
+    async with open_sources(_source_names(service, asked.view), config, kernel.pool) as sources:
+        rebuild = _rebuild_of(service, kernel, asked.view, sources)
+        _show(await rebuild.swap(accept_difference=asked.accept_difference))
+    _console.print(
+        f"{asked.view}: the new generation is live; `views` shows the old one, `drop` removes it"
+    )
+
+
+async def _drop(service: Service, _config: ServiceConfig, kernel: Kernel, asked: Any) -> None:
+    await _rebuild_of(service, kernel, asked.view, {}).drop(asked.generation)
+    _console.print(f"{asked.view}: generation {asked.generation} is gone")
+
+
+async def _parked(service: Service, _config: ServiceConfig, kernel: Kernel, _asked: Any) -> None:
+    table = Table(
+        "consumer",
+        "source",
+        "position",
+        "workspace",
+        "stream",
+        "type",
+        "attempts",
+        "reason",
+        box=None,
+    )
+    for consumer in service.consumers:
+        for row in await parking.list_parked(kernel.pool, consumer.name):
+            table.add_row(
+                row["consumer"],
+                f"{row['source']}-{row['partition']}",
+                str(row["position"]),
+                row["workspace"],
+                row["stream"],
+                row["type"],
+                str(row["attempts"]),
+                row["reason"],
+            )
+    _console.print(table if table.row_count else "nothing is parked")
+
+
+async def _retry(service: Service, config: ServiceConfig, kernel: Kernel, asked: Any) -> None:
+    consumers = {consumer.name: consumer for consumer in service.consumers}
+    if asked.consumer not in consumers:
+        raise OperatorError(f"no consumer {asked.consumer}; there are: {', '.join(consumers)}")
+    consumer = consumers[asked.consumer]
+    place = Place(consumer.name, asked.source, asked.partition)
+    async with open_sources(consumer.sources, config, kernel.pool) as sources:
+        read = sources[asked.source].read
+        count = await retry_parked(
+            kernel.pool,
+            kernel.log,
+            consumer,
+            place,
+            asked.workspace,
+            asked.stream,
+            read,
+            service.views,
+        )
+    _console.print(f"{asked.stream}: {count} events applied")
+
+
+def _source_names(service: Service, view: str) -> Sequence[str]:
+    return next((c.sources for c in service.consumers if c.name == view), ())
+
+
+def _rebuild_of(service: Service, kernel: Kernel, view: str, sources: Any) -> Rebuild:
+    """The rebuild of a view by name, inline or fed."""
+    readers = {name: source.read for name, source in sources.items()}
+    for consumer in service.consumers:
+        if consumer.name == view:
+            return Rebuild(kernel.pool, kernel.log, consumer.view, consumer.event_types, readers)
+    inline = next(found for found in service.views if found.name == view)
+    return Rebuild(kernel.pool, kernel.log, inline, service.event_types, {})
+
+
+def _show(comparison: Comparison) -> None:
+    table = Table("table", "live rows", "new rows", "", box=None)
+    for name in sorted({*comparison.live, *comparison.built}):
+        live, built = comparison.live.get(name), comparison.built.get(name)
+        verdict = "[green]equal[/green]" if live == built else "[red]different[/red]"
+        rows = [str(found[0]) if found else "-" for found in (live, built)]
+        table.add_row(name, *rows, verdict)
+    _console.print(table)

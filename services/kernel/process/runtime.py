@@ -1,0 +1,383 @@
+"""Runs a service: log, views, relays, projections and RPCs, from declaration to orderly end.
+
+A composition root declares a `Service` and calls `main`. Everything is built here in sight and
+handed on by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+import uvloop
+
+from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
+from services.kernel.clock import Clock, SystemClock, new_id
+from services.kernel.command.decider import Commands
+from services.kernel.command.group_commit import GroupCommit
+from services.kernel.errors import RapportError
+from services.kernel.feed.feed import FeedConnection
+from services.kernel.feed.log_service import LogServicer
+from services.kernel.feed.reader import FeedReader, ReaderMetrics
+from services.kernel.feed.relay import Relay, RelayMetrics
+from services.kernel.feed.source import Source, open_sources
+from services.kernel.log.bell import Bell
+from services.kernel.log.database import is_passing, transaction
+from services.kernel.log.follow import Follower
+from services.kernel.log.listen import Listener
+from services.kernel.log.log import APPENDED_CHANNEL, Log
+from services.kernel.log.tables import create_kernel_tables, create_tables
+from services.kernel.process import telemetry
+from services.kernel.process.config import ServiceConfig
+from services.kernel.process.metrics import RpcMetrics, new_registry, probes
+from services.kernel.process.web import WebServer
+from services.kernel.rpc.caller import CallerSigner
+from services.kernel.rpc.pipeline import signed_caller
+from services.kernel.rpc.server import Served, Server
+from services.kernel.views.checkpoint import (
+    ADVANCED_CHANNEL,
+    Place,
+    create_checkpoint,
+    read_positions,
+)
+from services.kernel.views.freshness import Freshness
+from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics
+from services.kernel.views.view import AnyView, ensure_live
+
+if TYPE_CHECKING:
+    from asyncpg import Pool
+    from prometheus_client import CollectorRegistry
+
+    from services.kernel.log.recorded import EventTypes
+
+POOL_SIZE_MAX = 10
+STATEMENT_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+# A process that froze within a transaction holds the log's heads against all its replicas.
+IDLE_IN_TRANSACTION_MAX_S = 30
+PARTITIONS_RETRY_S = 0.5
+GARBAGE_OBJECTS_MAX = 50_000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What a service's RPCs and policies are built on."""
+
+    pool: Pool
+    log: Log
+    group_commit: GroupCommit
+    commands: Commands
+    freshness: Freshness
+    follower: Follower
+    event_types: EventTypes
+    views: Sequence[AnyView]
+    bell: Bell
+    clock: Clock
+    new_id: Callable[[], UUID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The declaration of a service: its facts, its views, whom it follows, and what it answers.
+
+    `views` are read at once, `consumers` follow feeds; `background` makes coroutines that run
+    until the end; `tables` are statements, repeatable, for what is neither log nor view.
+    """
+
+    name: str
+    event_types: EventTypes
+    servicers: Callable[[Kernel], Sequence[Served]]
+    views: Sequence[AnyView] = ()
+    consumers: Sequence[Consumer[Any]] = ()
+    background: Callable[[Kernel, CollectorRegistry], Iterable[Coroutine[Any, Any, None]]] = (
+        lambda _kernel, _registry: ()
+    )
+    tables: str = ""
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The other services whose logs its consumers read."""
+        sources = {source for consumer in self.consumers for source in consumer.sources}
+        return tuple(sorted(sources - {self.name}))
+
+
+@dataclass(slots=True)
+class Running:
+    """A service that runs: where it answers, and its tasks by name."""
+
+    kernel: Kernel
+    server: Server
+    relays: list[Relay] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def spawn(self, name: str, work: Any) -> asyncio.Task[None]:
+        """Run a coroutine until the service stops; its failure is alarmed, the others go on."""
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        task.add_done_callback(_alarm)
+        self.tasks.append(task)
+        return task
+
+
+def _alarm(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("task.died", task=task.get_name(), exc_info=task.exception())
+
+
+@asynccontextmanager
+async def open_pool(database_url: str) -> AsyncIterator[Pool]:
+    """A pool whose statements have a deadline."""
+    pool = await asyncpg.create_pool(
+        database_url,
+        min_size=1,
+        max_size=POOL_SIZE_MAX,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        timeout=CONNECT_TIMEOUT_S,
+        server_settings={
+            "application_name": "rapport",
+            "jit": "off",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_MAX_S * 1000}",
+        },
+        reset=_leave_as_it_is,
+    )
+    try:
+        yield pool
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await pool.close()
+        pool.terminate()
+
+
+async def _leave_as_it_is(_connection: object) -> None:
+    """Saves the statement that would clean the session: ours only ever set what is `local`."""
+
+
+async def prepare_database(pool: Pool, service: Service, partitions: int, clock: Clock) -> None:
+    """Create the kernel's tables and the live generation of each view, where they are missing."""
+    async with pool.acquire() as connection:
+        await create_kernel_tables(connection, partitions)
+        for view in (*service.views, *(consumer.view for consumer in service.consumers)):
+            async with connection.transaction():
+                await ensure_live(connection, view, clock)
+        await create_tables(connection, service.tables)
+
+
+def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> Kernel:
+    """Build what RPCs need on a prepared database; nothing runs yet."""
+    log = Log(service=service.name, partitions=partitions, clock=clock, new_id=new_id)
+    group_commit = GroupCommit(pool, log, service.views)
+    return Kernel(
+        pool=pool,
+        log=log,
+        group_commit=group_commit,
+        commands=Commands(group_commit, service.event_types),
+        freshness=Freshness(pool, {c.name: c.sources for c in service.consumers}),
+        follower=Follower(pool, service.event_types),
+        event_types=service.event_types,
+        views=service.views,
+        bell=Bell(),
+        clock=clock,
+        new_id=new_id,
+    )
+
+
+@asynccontextmanager
+async def running(
+    service: Service,
+    config: ServiceConfig,
+    registry: CollectorRegistry,
+    *,
+    clock: Clock | None = None,
+) -> AsyncIterator[Running]:
+    """Run a service until the block ends; then drain it, calls first, projections last."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(config.database_url))
+        await prepare_database(pool, service, config.partitions, clock)
+        kernel = make_kernel(pool, service, config.partitions, clock)
+        feed = await stack.enter_async_context(
+            FeedConnection(config.nats_url, name=f"rapport {service.name}")
+        )
+        names = {source for consumer in service.consumers for source in consumer.sources}
+        sources = await stack.enter_async_context(open_sources(names, config, pool))
+        server = Server(
+            config.grpc_address,
+            [*service.servicers(kernel), _log_service(pool)],
+            authenticate=signed_caller(CallerSigner(config.internal_secret, SystemClock())),
+            metrics=RpcMetrics(registry),
+        )
+        process = Running(kernel, server)
+        commits = process.spawn("group commit", kernel.group_commit.run())
+        _start_relays(process, feed, RelayMetrics(registry))
+        _start_listener(process, config.database_url)
+        _start_projections(process, service, feed, sources, registry)
+        for number, work in enumerate(service.background(kernel, registry)):
+            process.spawn(f"background {number}", work)
+        await server.start()
+        try:
+            yield process
+        finally:
+            await server.stop(config.drain_timeout_s)
+            kernel.group_commit.close()
+            for relay in process.relays:
+                relay.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(config.drain_timeout_s):
+                    await asyncio.gather(commits, return_exceptions=True)
+            for task in process.tasks:
+                task.cancel()
+            await asyncio.gather(*process.tasks, return_exceptions=True)
+
+
+def _log_service(pool: Pool) -> Served:
+    return (
+        log_service_pb2.DESCRIPTOR.services_by_name["LogService"],
+        log_service_pb2_grpc.add_LogServiceServicer_to_server,
+        LogServicer(pool),
+    )
+
+
+def _start_relays(process: Running, feed: FeedConnection, metrics: RelayMetrics) -> None:
+    """One relay per partition of the own log."""
+    log = process.kernel.log
+    for partition in range(log.partitions):
+        relay = Relay(
+            process.kernel.pool, feed, service=log.service, partition=partition, metrics=metrics
+        )
+        process.relays.append(relay)
+        process.spawn(f"relay {partition}", relay.run())
+
+
+def _start_listener(process: Running, database_url: str) -> None:
+    """One connection hears appends and advances and wakes whoever waits for them."""
+    kernel = process.kernel
+
+    def appended(payload: str | None) -> None:
+        for relay in process.relays:
+            relay.wake()
+        kernel.follower.wake(payload)
+        kernel.bell.ring()
+
+    def advanced(payload: str | None) -> None:
+        kernel.freshness.wake(payload)
+        kernel.bell.ring()
+
+    listener = Listener(database_url, {APPENDED_CHANNEL: appended, ADVANCED_CHANNEL: advanced})
+    process.spawn("listener", listener.run())
+
+
+def _start_projections(
+    process: Running,
+    service: Service,
+    feed: FeedConnection,
+    sources: Mapping[str, Source],
+    registry: CollectorRegistry,
+) -> None:
+    """One worker per consumer, source and partition, as soon as the partitions are known."""
+    reader_metrics, metrics = ReaderMetrics(registry), ProjectionMetrics(registry)
+
+    def open_reader(source: str, partition: int, after: int) -> FeedReader:
+        return FeedReader(
+            feed,
+            service=source,
+            partition=partition,
+            after_position=after,
+            hole_reader=sources[source].read,
+            metrics=reader_metrics,
+        )
+
+    async def follow(consumer: Consumer[Any], source: str) -> None:
+        for partition in await partitions_of(process.kernel.pool, consumer, source, sources):
+            projection = Projection(
+                pool=process.kernel.pool,
+                log=process.kernel.log,
+                consumer=consumer,
+                source=source,
+                partition=partition,
+                open_reader=open_reader,
+                owner=str(new_id()),
+                metrics=metrics,
+                views=service.views,
+            )
+            process.spawn(f"projection {consumer.name} {source}-{partition}", projection.run())
+
+    for consumer in service.consumers:
+        for source in consumer.sources:
+            process.spawn(f"projections {consumer.name} {source}", follow(consumer, source))
+
+
+async def partitions_of(
+    pool: Pool, consumer: Consumer[Any], source: str, sources: Mapping[str, Source]
+) -> Sequence[int]:
+    """The partitions of a source: known from earlier, else asked until its owner answers."""
+    while True:
+        try:
+            known = [p for (name, p) in await read_positions(pool, consumer.name) if name == source]
+            if not known:
+                known = list(await sources[source].partitions())
+                # All or none, else a crash in between would leave the others unknown for ever.
+                async with transaction(pool) as tx:
+                    for partition in sorted(known):
+                        await create_checkpoint(tx, Place(consumer.name, source, partition))
+            return known
+        except Exception as error:
+            if not (isinstance(error, RapportError) or is_passing(error)):
+                raise
+            await asyncio.sleep(PARTITIONS_RETRY_S)
+
+
+async def serve(service: Service, config: ServiceConfig) -> None:
+    """Run a service with its probes until SIGTERM or SIGINT."""
+    registry = new_registry()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running(service, config, registry) as process:
+        web = WebServer(
+            config.metrics_address, probes(registry, ready=lambda: process.server.serving)
+        )
+        await web.start()
+        _log.info("service.ready", address=config.grpc_address, port=process.server.port)
+        await stop.wait()
+        _log.info("service.draining")
+        await web.stop()
+    _log.info("service.stopped")
+
+
+def main(service: Service) -> None:
+    """`python -m services.<name>` serves; with words behind it, it operates (`kernel.operate`)."""
+    from services.kernel.process import operate  # noqa: PLC0415, it imports this module
+
+    config = ServiceConfig.from_env(service.name, peers=service.peers)
+    telemetry.start_logging(service.name, log_format=config.log_format)
+    _collect_garbage_rarely()
+    if len(sys.argv) > 1:
+        sys.exit(uvloop.run(operate.run(service, config, sys.argv[1:])))
+    tracing = telemetry.start_tracing(
+        service.name, address=config.traces_address, ratio=config.trace_ratio
+    )
+    try:
+        uvloop.run(serve(service, config))
+    finally:
+        if tracing is not None:
+            tracing.shutdown()
+
+
+def _collect_garbage_rarely() -> None:
+    """A batch is thousands of objects without a cycle: walking them every 700 costs a fifth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS_MAX, 20, 50)

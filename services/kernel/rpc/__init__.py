@@ -1,0 +1,1 @@
+"""gRPC: how a method is served, how a peer is asked, and who asks."""

@@ -1,0 +1,1 @@
+"""Views: projections of feeds, policies, and rebuilds beside the live one."""

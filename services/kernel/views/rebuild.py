@@ -1,0 +1,275 @@
+"""Rebuilding a view beside the live one: build, compare, swap, drop.
+
+A rebuild reads the logs of the view's sources from position 1 into a new generation, never past
+the live one's positions, and runs no policy, so nothing happens twice. Its checkpoints are kept,
+so it can be stopped and resumed. Comparing and swapping hold the live positions still only for
+the last few events; the digests are then computed in a snapshot while everybody goes on working.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.kernel.log.database import transaction
+from services.kernel.log.log import READ_BATCH_SIZE, Log, read_heads, read_partition
+from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
+from services.kernel.views.parking import forget_parked
+from services.kernel.views.projection import Consumer
+from services.kernel.views.view import LIVE, RETIRED, add_generation, digest, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from asyncpg import Pool
+
+    from services.kernel.feed.reader import HoleReader
+    from services.kernel.log.recorded import EventTypes
+    from services.kernel.log.sql import Tx
+    from services.kernel.views.view import AnyView
+
+_BUILDING_GENERATION = """
+select generation from kernel.generations where view = $1 and status = 'BUILDING' and shape = $2
+order by generation desc limit 1
+"""
+
+_GENERATIONS = """
+select view, generation, shape, status, create_time, swap_time
+from kernel.generations order by view, generation
+"""
+
+_LIVE_GENERATION = "select generation from kernel.generations where view = $1 and status = 'LIVE'"
+
+_SET_STATUS = """
+update kernel.generations set status = $3, swap_time = coalesce($4, swap_time)
+where view = $1 and generation = $2
+"""
+
+_MOVE = """
+update kernel.checkpoints set position = $6
+where consumer = $1 and generation = $2 and source = $3 and partition = $4 and position = $5
+"""
+
+_LOCK_CHECKPOINTS = """
+select source, partition, position from kernel.checkpoints
+where consumer = $1 and generation = 0 order by source, partition for update
+"""
+
+_DROP_CHECKPOINTS = "delete from kernel.checkpoints where consumer = $1 and generation = $2"
+
+_FORGET_GENERATION = "delete from kernel.generations where view = $1 and generation = $2"
+
+Positions = dict[tuple[str, int], int]
+
+
+class RebuildError(Exception):
+    """When a rebuild cannot go on: another process moved it, or there is nothing built."""
+
+
+class DifferenceError(Exception):
+    """When the generations differ at the same positions and that was not accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a rebuild has got: events applied, events to apply, seconds since it started."""
+
+    done: int
+    total: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Row count and digest per table of both generations at the same positions."""
+
+    live: Mapping[str, tuple[int, str]]
+    built: Mapping[str, tuple[int, str]]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the generations hold the same rows."""
+        return self.live == self.built
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """The rebuild of one view.
+
+    `readers` reads the logs of a consumer's sources, by service; an inline view reads its own log
+    from the database.
+    """
+
+    pool: Pool
+    log: Log
+    view: AnyView
+    event_types: EventTypes
+    readers: Mapping[str, HoleReader]
+
+    @classmethod
+    def of_consumer(
+        cls, pool: Pool, log: Log, consumer: Consumer[Any], readers: Mapping[str, HoleReader]
+    ) -> Rebuild:
+        """The rebuild of a consumer's view."""
+        return cls(pool, log, consumer.view, consumer.event_types, readers)
+
+    async def build(self) -> AsyncIterator[Progress]:
+        """Bring the new generation up to the live one's positions, from where it stopped."""
+        generation = await self._generation()
+        started = time.monotonic()
+        applied = 0
+        while True:
+            live, built = await self._positions(generation)
+            behind = {place: live[place] - built.get(place, 0) for place in live}
+            total = applied + sum(behind.values())
+            yield Progress(applied, total, time.monotonic() - started)
+            if total == applied:
+                return
+            for (source, partition), lag in behind.items():
+                if lag > 0:
+                    after = built.get((source, partition), 0)
+                    applied += await self._step(
+                        generation, source, partition, after, min(lag, READ_BATCH_SIZE)
+                    )
+
+    async def compare(self) -> Comparison:
+        """Digests of both generations at the same positions, taken in one snapshot."""
+        generation = await self._built_generation()
+        await self._draw_level()
+        async with self.pool.acquire() as snapshot:
+            async with self._held() as (_, live):
+                async with transaction(self.pool) as tx:
+                    await self._catch_up(tx, generation, live)
+                reading = snapshot.transaction(isolation="repeatable_read", readonly=True)
+                await reading.start()
+                await snapshot.fetchval("select 1")
+            try:
+                return Comparison(
+                    await digest(snapshot, self.view.name),
+                    await digest(snapshot, schema_of(self.view.name, generation)),
+                )
+            finally:
+                await reading.rollback()
+
+    async def swap(self, *, accept_difference: bool = False) -> Comparison:
+        """Make the new generation the live one in one transaction, and keep the old one.
+
+        Raises DifferenceError when they differ and that is not accepted.
+        """
+        comparison = await self.compare()
+        if not comparison.equal and not accept_difference:
+            raise DifferenceError(f"the generations of {self.view.name} differ; see `compare`")
+        generation = await self._built_generation()
+        await self._draw_level()
+        async with self._held() as (tx, live):
+            await self._catch_up(tx, generation, live)
+            old = await tx.fetchval(_LIVE_GENERATION, self.view.name)
+            now = self.log.clock.now()
+            await tx.execute(
+                f'alter schema "{self.view.name}" rename to "{schema_of(self.view.name, old)}"'
+            )
+            built = schema_of(self.view.name, generation)
+            await tx.execute(f'alter schema "{built}" rename to "{self.view.name}"')
+            await tx.execute(_SET_STATUS, self.view.name, old, RETIRED, None)
+            await tx.execute(_SET_STATUS, self.view.name, generation, LIVE, now)
+            await tx.execute(_DROP_CHECKPOINTS, self.view.name, generation)
+            # A rebuild is strict: the new generation holds what the old one put aside.
+            await forget_parked(tx, self.view.name)
+        return comparison
+
+    async def drop(self, generation: int) -> None:
+        """Remove a generation that is not live."""
+        async with transaction(self.pool) as tx:
+            live = await tx.fetchval(_LIVE_GENERATION, self.view.name)
+            if generation == live:
+                raise RebuildError(f"generation {generation} of {self.view.name} is live")
+            schema = schema_of(self.view.name, generation)
+            await tx.execute(f'drop schema if exists "{schema}" cascade')
+            await tx.execute(_DROP_CHECKPOINTS, self.view.name, generation)
+            await tx.execute(_FORGET_GENERATION, self.view.name, generation)
+
+    async def _generation(self) -> int:
+        """The generation being built; a new one if there is none of the code's shape."""
+        async with transaction(self.pool) as tx:
+            generation: int | None = await tx.fetchval(
+                _BUILDING_GENERATION, self.view.name, self.view.shape
+            )
+            if generation is None:
+                generation = await add_generation(tx, self.view, self.log.clock)
+            return generation
+
+    async def _built_generation(self) -> int:
+        generation: int | None = await self.pool.fetchval(
+            _BUILDING_GENERATION, self.view.name, self.view.shape
+        )
+        if generation is None:
+            raise RebuildError(
+                f"no generation of {self.view.name} is being built: run `rebuild` first"
+            )
+        return generation
+
+    async def _draw_level(self) -> None:
+        """Catch up while nothing is held, so that little is left to do while the writers wait."""
+        async for _ in self.build():
+            pass
+
+    async def _positions(self, generation: int) -> tuple[Positions, Positions]:
+        """The live positions, and how far the new generation is."""
+        if self.readers:
+            live = await read_positions(self.pool, self.view.name)
+        else:
+            heads = await read_heads(self.pool)
+            live = {(self.log.service, partition): head for partition, head in heads.items()}
+        return live, await read_positions(self.pool, self.view.name, generation)
+
+    async def _step(
+        self, generation: int, source: str, partition: int, after: int, limit: int
+    ) -> int:
+        async with transaction(self.pool) as tx:
+            return await self._apply(tx, generation, source, partition, after, limit)
+
+    async def _catch_up(self, tx: Tx, generation: int, live: Positions) -> None:
+        """Bring the generation to exactly the live positions in the caller's transaction."""
+        built = await read_positions(tx, self.view.name, generation)
+        for (source, partition), position in live.items():
+            after = built.get((source, partition), 0)
+            while after < position:
+                limit = min(position - after, READ_BATCH_SIZE)
+                after += await self._apply(tx, generation, source, partition, after, limit)
+
+    async def _apply(
+        self, tx: Tx, generation: int, source: str, partition: int, after: int, limit: int
+    ) -> int:
+        """Fold the next events into the generation and move its checkpoint; answers how many."""
+        place = Place(self.view.name, source, partition, generation)
+        await create_checkpoint(tx, place)
+        if source in self.readers:
+            batch = list(await self.readers[source](partition, after, limit))
+        else:
+            batch = await read_partition(tx, partition, after=after, limit=limit)
+        if len(batch) == 0 or batch[0].position != after + 1:
+            raise RebuildError(f"the log of {source} does not go on after position {after}")
+        moved = await tx.execute(_MOVE, *place.key, after, batch[-1].position)
+        if moved != "UPDATE 1":
+            raise RebuildError(f"another process rebuilds {self.view.name}")
+        events = [self.event_types.decode(envelope) for envelope in batch]
+        await self.view.apply(tx, schema_of(self.view.name, generation), events)
+        return len(batch)
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[tuple[Tx, Positions]]:
+        """A transaction in which the live generation does not move, and its positions."""
+        async with transaction(self.pool) as tx:
+            if self.readers:
+                rows = await tx.fetch(_LOCK_CHECKPOINTS, self.view.name)
+                yield tx, {(r["source"], r["partition"]): r["position"] for r in rows}
+            else:
+                heads = await self.log.lock_heads(tx, set(range(self.log.partitions)))
+                yield tx, {(self.log.service, p): head.position for p, head in heads.items()}
+
+
+async def list_generations(pool: Pool) -> list[Any]:
+    """All generations of all views: view, generation, shape, status and times."""
+    return list(await pool.fetch(_GENERATIONS))
