@@ -255,12 +255,49 @@ def test_one_of_the_six_calls_comes_alone():
     assert (sent.type, sent.name, sent.user_id, sent.message_id) == (3, "Home", "5", "made")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b'{"a": NaN}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b'{"a": Nan}'])
 def test_what_is_no_json_object_is_refused(body):
     with pytest.raises(InvalidArgument) as raised:
         read_document(body)
 
     assert raised.value.violations[0].reason == "invalid_json"
+
+
+BROKEN = b"""{"context": {"os": "x\\ud83d"}, "batch": [
+    {"type": "track", "event": "cut \\ud83d", "userId": "u1", "messageId": "m1",
+     "properties": {"\\ude00": "\\ud83d\\ude00", "n": 12345678901234567890123}},
+    {"type": "track", "event": "b", "userId": "u1", "messageId": "m2",
+     "properties": {"deep": [%s]}},
+    {"type": "track", "event": "c", "userId": "u1", "messageId": "m3"}]}"""
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"NaN", b"Infinity", b"9" * 400])
+def test_what_one_event_cannot_mean_costs_no_other(number):
+    document = read_document(BROKEN % number)
+    batch = read_batch(document, new_message_id=lambda: "")
+
+    cut, sound = batch.customer_events
+    assert (cut.name, sound.name) == ("cut \ufffd", "c")
+    assert orjson.loads(cut.properties) == {"\ufffd": "\U0001f600", "n": 1.2345678901234568e22}
+    assert orjson.loads(cut.context) == {"os": "x\ufffd"}
+    assert batch.refused[1].receipt == {
+        "messageId": "m2",
+        "outcome": "refused",
+        "reason": "NUMBER_INVALID",
+        "detail": "properties holds a number that is infinite or none",
+    }
+
+
+@pytest.mark.parametrize("field", ["userId", "event", "timestamp"])
+def test_a_number_that_is_none_is_refused_wherever_it_stands(field):
+    item = b'{"type": "track", "event": "b", "userId": "u1", "%s": 1e400}' % field.encode()
+    batch = read_batch(
+        read_document(b'{"batch": [%s, %s]}' % (item, orjson.dumps(TRACK))),
+        new_message_id=lambda: "made",
+    )
+
+    assert len(batch.customer_events) == 1
+    assert list(batch.refused) == [0]
 
 
 def test_the_write_key_may_be_in_the_body():
