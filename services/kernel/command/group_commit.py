@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from services.kernel.command import claims, requests
-from services.kernel.command.stream_state import load_states, probe_streams, save_states
+from services.kernel.command.stream_state import load_states, probe_streams, saved_states
 from services.kernel.command.work import Change, Outcome, StreamState, Work
 from services.kernel.errors import (
     Aborted,
@@ -162,7 +162,7 @@ class GroupCommit:
         _answer(group)
 
     async def _commit(self, group: Sequence[_Pending]) -> None:
-        """One transaction: lock, load, decide, settle claims, append, apply views, remember."""
+        """One transaction: lock, load, decide, settle claims, append and remember, apply views."""
         async with transaction(self.pool) as tx:
             heads = await self.log.lock_heads(tx, self._partitions(group))
             await _replay(tx, group)
@@ -172,16 +172,17 @@ class GroupCommit:
             changes = [change for pending in accepted for change in pending.changes]
             appends = [change.append for change in changes]
             versions = {stream: state.version for stream, state in loaded.items()}
-            landed = await self.log.append_under_lock(tx, appends, heads, versions)
+            landed = self.log.record(appends, heads, versions)
+            self._respond(accepted, landed)
+            answered = [(p.work, p.response) for p in accepted if p.response is not None]
+            last = {(event.workspace, event.stream): event for event in landed.events}
+            states = saved_states(changes, last, loaded)
+            responses = requests.saved_responses(answered, self.log.clock.now())
+            await self.log.write(tx, landed, also=[*states, *responses])
+            await claims.save_claims(tx, changes)
             if landed.events:
                 for view in self.views:
                     await view.apply(tx, view.name, landed.events)
-            last = {(event.workspace, event.stream): event for event in landed.events}
-            await save_states(tx, changes, last, loaded)
-            await claims.save_claims(tx, changes)
-            self._respond(accepted, landed)
-            answered = [(p.work, p.response) for p in accepted if p.response is not None]
-            await requests.save_responses(tx, answered, self.log.clock.now())
 
     def _partitions(self, group: Sequence[_Pending]) -> set[int]:
         streams = {stream for pending in group for stream in pending.work.streams()}

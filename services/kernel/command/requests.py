@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any
 
 from services.kernel.errors import InvalidArgument, Reason
-from services.kernel.log.sql import Tx, columns
+from services.kernel.log.sql import Statement, Tx, columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,10 +65,10 @@ def first_response(work: Work, answered: dict[tuple[str, str], Record]) -> Messa
     return response
 
 
-async def save_responses(
-    tx: Tx, responses: Sequence[tuple[Work, Message]], record_time: datetime
-) -> None:
-    """Remember the responses of the works with a request_id, in one order for all processes."""
+def saved_responses(
+    responses: Sequence[tuple[Work, Message]], record_time: datetime
+) -> list[Statement]:
+    """What remembers the responses of works with a request_id, in one order for all processes."""
     rows = []
     for work, response in responses:
         if work.request is None:
@@ -85,5 +85,4 @@ async def save_responses(
                 record_time,
             )
         )
-    if rows:
-        await tx.execute(_SAVE, *columns(sorted(rows)))
+    return [Statement(_SAVE, columns(sorted(rows)))] if rows else []

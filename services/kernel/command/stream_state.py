@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from services.kernel.command.work import StreamState
 from services.kernel.log.log import READ_BATCH_SIZE, read_stream
 from services.kernel.log.recorded import utc
-from services.kernel.log.sql import Tx, columns
+from services.kernel.log.sql import Statement, Tx, columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,13 +89,12 @@ async def probe_streams(
     }
 
 
-async def save_states(
-    tx: Tx,
+def saved_states(
     changes: Sequence[Change],
     landed: Mapping[tuple[str, str], Recorded],
     loaded: Mapping[tuple[str, str], StreamState],
-) -> None:
-    """Write the states that changes lead to.
+) -> list[Statement]:
+    """What writes the states that changes lead to.
 
     `landed` holds the last event of each stream that got any, `loaded` what each was before.
     """
@@ -107,8 +106,7 @@ async def save_states(
         create_time = loaded[change.stream].create_time or last.record_time
         times = create_time, last.record_time
         rows.append((*change.stream, last.version, *times, change.shape, change.state))
-    if rows:
-        await tx.execute(_SAVE_STATES, *columns(rows))
+    return [Statement(_SAVE_STATES, columns(rows))] if rows else []
 
 
 async def _history(tx: Tx, workspace: str, stream: str) -> StreamState:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.errors import Aborted, ResourceExhausted
 from services.kernel.log.recorded import Recorded, set_timestamp
-from services.kernel.log.sql import Tx, columns
+from services.kernel.log.sql import Statement, Tx, columns, send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -77,13 +77,10 @@ select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint
 """
 
 _MOVE_HEADS = f"""
-with moved as (
-    update kernel.heads h set position = m.position, record_time = $3
-    from unnest($1::int[], $2::bigint[]) m(partition, position)
-    where h.partition = m.partition
-    returning h.partition, h.position
-)
-select pg_notify('{APPENDED_CHANNEL}', partition || ':' || position) from moved
+update kernel.heads h set position = m.position, record_time = $3
+from unnest($1::int[], $2::bigint[]) m(partition, position)
+where h.partition = m.partition
+returning pg_notify('{APPENDED_CHANNEL}', h.partition || ':' || h.position)
 """
 
 _READ_PARTITION = f"""
@@ -191,15 +188,37 @@ class Log:
         versions: Mapping[tuple[str, str], int],
     ) -> Landed:
         """Append while the caller holds the heads and read the streams' versions under them."""
+        landed = self.record(appends, heads, versions)
+        await self.write(tx, landed)
+        return landed
+
+    def record(
+        self,
+        appends: Sequence[Append],
+        heads: Mapping[int, Head],
+        versions: Mapping[tuple[str, str], int],
+    ) -> Landed:
+        """Say what appends lead to while the caller holds the heads; nothing is written yet."""
         recorded = self._record(appends, heads, dict(versions))
-        if not recorded:
-            return Landed([], {})
-        await _insert(tx, [_row(event) for event in recorded])
-        moved: dict[int, int] = {}
-        for event in recorded:
-            moved[event.partition] = event.position
-        await tx.execute(_MOVE_HEADS, list(moved), list(moved.values()), recorded[-1].record_time)
-        return Landed(recorded, moved)
+        return Landed(recorded, {event.partition: event.position for event in recorded})
+
+    async def write(self, tx: Tx, landed: Landed, also: Sequence[Statement] = ()) -> None:
+        """Write what `record` said, and with it what else the caller has to write."""
+        if not landed.events:
+            await send(tx, also)
+            return
+        rows = [_row(event) for event in landed.events]
+        positions = list(landed.heads.values())
+        move = Statement(
+            _MOVE_HEADS, (list(landed.heads), positions, landed.events[-1].record_time)
+        )
+        if len(rows) < COPY_SIZE_MIN:
+            await send(tx, [Statement(_INSERT_EVENTS, columns(rows)), *also, move])
+            return
+        await tx.copy_records_to_table(
+            "events", schema_name="kernel", columns=_EVENT_COLUMNS, records=rows
+        )
+        await send(tx, [*also, move])
 
     def _record(
         self,
@@ -298,15 +317,6 @@ async def read_stream(
     """The next events of one stream after a version, in order, at most `limit`."""
     rows = await connection.fetch(_READ_STREAM, workspace, stream, after_version, limit)
     return [_envelope(row) for row in rows]
-
-
-async def _insert(tx: Tx, rows: Sequence[tuple[object, ...]]) -> None:
-    if len(rows) < COPY_SIZE_MIN:
-        await tx.execute(_INSERT_EVENTS, *columns(rows))
-        return
-    await tx.copy_records_to_table(
-        "events", schema_name="kernel", columns=_EVENT_COLUMNS, records=rows
-    )
 
 
 def _row(event: Recorded) -> tuple[object, ...]:
