@@ -27,6 +27,7 @@ class World:
     view: Tallies
     inline: bool
     rebuild: Rebuild
+    policy: object = None
 
     async def record(self, *appends):
         """Append, and apply as the live view would."""
@@ -45,7 +46,7 @@ class World:
         projection = Projection(
             pool=self.pool,
             log=self.log,
-            consumer=Consumer(self.view, ("things",), TEXTS),
+            consumer=Consumer(self.view, ("things",), TEXTS, self.policy),
             source="things",
             partition=0,
             open_reader=None,
@@ -249,6 +250,30 @@ async def test_what_was_parked_is_in_the_new_generation_and_cannot_be_applied_ag
     await world.record(texts("thing-1", "c"))
 
     assert await world.rows() == {"thing-1": 3}
+    await pool.close()
+
+
+async def test_what_is_parked_is_retried_before_the_swap_of_a_view_with_a_policy(database):
+    """Else nobody would ever say what follows from it: a rebuild runs no policy."""
+    pool = await asyncpg.create_pool(database, min_size=1, max_size=6)
+    log, consumer = text_log(), Consumer(Tallies(), ("things",), TEXTS, Echo())
+    async with transaction(pool) as tx:
+        await create_kernel_tables(tx, 1)
+        await ensure_live(tx, consumer.view, log.clock)
+    read = own_source(pool).read
+    rebuild = Rebuild.of_consumer(pool, log, consumer, {"things": read})
+    world = World(pool, log, consumer.view, False, rebuild, consumer.policy)
+    await world.record(texts("thing-1", "poison"))
+    consumer.view.poisons.clear()
+    await world.build()
+
+    with pytest.raises(RebuildError, match="retry the parked events first"):
+        await rebuild.swap(accept_difference=True)
+    place = Place("tallies", "things", 0)
+    assert await retry_parked(pool, log, consumer, place, "acme", "thing-1", read) == 1
+    await rebuild.swap()
+
+    assert await pool.fetchval("select count(*) from kernel.events where stream like 'echo-%'") == 1
     await pool.close()
 
 

@@ -96,9 +96,9 @@ async def park(tx: Tx, place: Place, poisons: Sequence[Poison]) -> None:
         )
 
 
-async def list_parked(pool: Pool, consumer: str, limit: int = 1_000) -> list[Record]:
+async def list_parked(connection: Tx | Pool, consumer: str, limit: int = 1_000) -> list[Record]:
     """What is parked for a consumer, in order."""
-    return list(await pool.fetch(_LIST, consumer, limit))
+    return list(await connection.fetch(_LIST, consumer, limit))
 
 
 async def positions_of_stream(tx: Tx, place: Place, workspace: str, stream: str) -> list[int]:

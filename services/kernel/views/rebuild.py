@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from services.kernel.log.database import transaction
 from services.kernel.log.log import READ_BATCH_SIZE, Log, read_heads, read_partition
 from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
-from services.kernel.views.parking import forget_parked
+from services.kernel.views.parking import forget_parked, list_parked
 from services.kernel.views.projection import Consumer
 from services.kernel.views.view import LIVE, RETIRED, add_generation, digest, schema_of
 
@@ -99,7 +99,7 @@ class Rebuild:
     """The rebuild of one view.
 
     `readers` reads the logs of a consumer's sources, by service; an inline view reads its own log
-    from the database.
+    from the database. `has_policy` says that something follows from what the consumer applies.
     """
 
     pool: Pool
@@ -107,13 +107,15 @@ class Rebuild:
     view: AnyView
     event_types: EventTypes
     readers: Mapping[str, HoleReader]
+    has_policy: bool = False
 
     @classmethod
     def of_consumer(
         cls, pool: Pool, log: Log, consumer: Consumer[Any], readers: Mapping[str, HoleReader]
     ) -> Rebuild:
         """The rebuild of a consumer's view."""
-        return cls(pool, log, consumer.view, consumer.event_types, readers)
+        has_policy = consumer.policy is not None
+        return cls(pool, log, consumer.view, consumer.event_types, readers, has_policy)
 
     async def build(self) -> AsyncIterator[Progress]:
         """Bring the new generation up to the live one's positions, from where it stopped."""
@@ -156,14 +158,17 @@ class Rebuild:
     async def swap(self, *, accept_difference: bool = False) -> Comparison:
         """Make the new generation the live one in one transaction, and keep the old one.
 
-        Raises DifferenceError when they differ and that is not accepted.
+        Raises DifferenceError when they differ and that is not accepted; RebuildError when events
+        are parked whose policy has yet to say what follows.
         """
+        await self._refuse_what_a_policy_waits_for(self.pool)
         comparison = await self.compare()
         if not comparison.equal and not accept_difference:
             raise DifferenceError(f"the generations of {self.view.name} differ; see `compare`")
         generation = await self._built_generation()
         await self._draw_level()
         async with self._held() as (tx, live):
+            await self._refuse_what_a_policy_waits_for(tx)
             await self._catch_up(tx, generation, live)
             old = await tx.fetchval(_LIVE_GENERATION, self.view.name)
             now = self.log.clock.now()
@@ -214,6 +219,14 @@ class Rebuild:
         """Catch up while nothing is held, so that little is left to do while the writers wait."""
         async for _ in self.build():
             pass
+
+    async def _refuse_what_a_policy_waits_for(self, connection: Tx | Pool) -> None:
+        """A swap would apply parked events without their policy, and forget that it was due."""
+        if self.has_policy and await list_parked(connection, self.view.name, limit=1):
+            raise RebuildError(
+                f"events of {self.view.name} are parked, and its policy says what follows from "
+                "them: retry the parked events first"
+            )
 
     async def _positions(self, generation: int) -> tuple[Positions, Positions]:
         """The live positions, and how far the new generation is."""
