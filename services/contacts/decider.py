@@ -38,7 +38,7 @@ Command = (
 )
 
 RECOGNISED_BY = ("given_name", "family_name", "email", "phone")
-"""A new contact has at least one of these, or nobody could ever tell who it is."""
+"""A contact always has at least one of these, or nobody could tell who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,6 @@ def create(command: CreateContactRequest, state: State) -> Sequence[Message]:
     """A new contact needs a free id and something to recognise it by."""
     if state.exists:
         raise AlreadyExists(f"contacts/{command.contact_id}", "contact_id")
-    if not any(getattr(command, name).strip() for name in RECOGNISED_BY):
-        description = f"give at least one of {', '.join(RECOGNISED_BY)}"
-        raise InvalidArgument(FieldViolation(name, description) for name in RECOGNISED_BY)
     created = ContactCreated(
         given_name=command.given_name,
         family_name=command.family_name,
@@ -81,26 +78,36 @@ def create(command: CreateContactRequest, state: State) -> Sequence[Message]:
         phone=command.phone,
         custom_fields=command.custom_fields,
     )
-    return [created]
+    return recognisable(state, created)
 
 
 def rename(command: RenameContactRequest, state: State) -> Sequence[Message]:
-    """The name a contact has already is no news."""
+    """The name a contact has already is no news; one that is taken away must leave something."""
     if (command.given_name, command.family_name) == (state.given_name, state.family_name):
         return []
-    return [ContactRenamed(given_name=command.given_name, family_name=command.family_name)]
+    renamed = ContactRenamed(given_name=command.given_name, family_name=command.family_name)
+    return recognisable(state, renamed)
 
 
 def change_email(command: ChangeContactEmailRequest, state: State) -> Sequence[Message]:
     """Another spelling of the same address is news, the same spelling is not."""
     if command.email == state.email:
         return []
-    return [ContactEmailChanged(email=command.email, previous_email=state.email)]
+    return recognisable(state, ContactEmailChanged(email=command.email, previous_email=state.email))
 
 
 def archive(state: State) -> Sequence[Message]:
     """Archiving twice is archiving once."""
     return [] if state.is_archived else [ContactArchived()]
+
+
+def recognisable(state: State, fact: Message) -> Sequence[Message]:
+    """Refuses a fact that would leave a contact with nothing to recognise it by."""
+    after = evolve(state, fact)
+    if not any(getattr(after, name).strip() for name in RECOGNISED_BY):
+        description = f"give at least one of {', '.join(RECOGNISED_BY)}"
+        raise InvalidArgument(FieldViolation(name, description) for name in RECOGNISED_BY)
+    return [fact]
 
 
 def existing(name: str, state: State) -> State:

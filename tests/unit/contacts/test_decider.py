@@ -61,6 +61,30 @@ def test_nobody_is_no_contact(said):
     assert set(RECOGNISED_BY) == {violation.field for violation in error.violations}
 
 
+@pytest.mark.parametrize(
+    ("created", "command"),
+    [
+        (ContactCreated(email="a@x.org"), email("")),
+        (
+            ContactCreated(given_name="Ada", custom_fields={"tier": "gold"}),
+            RenameContactRequest(name="contacts/ada", given_name=" "),
+        ),
+    ],
+)
+def test_a_contact_never_becomes_nobody(created, command):
+    error = contact().given(created).when(command).then_refused(InvalidArgument)
+
+    assert set(RECOGNISED_BY) == {violation.field for violation in error.violations}
+
+
+def test_the_last_name_may_go_while_something_else_is_left():
+    nameless = RenameContactRequest(name="contacts/ada")
+
+    contact().given(ContactCreated(given_name="Ada", phone="+44 1")).when(nameless).then(
+        ContactRenamed()
+    )
+
+
 def test_a_taken_id_names_who_has_it():
     create = CreateContactRequest(contact_id="ada", given_name="Another")
 
