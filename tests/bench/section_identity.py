@@ -55,10 +55,7 @@ async def _open(world: World) -> AsyncIterator[Bout]:
         yield Bout(
             [
                 Contender("identity", partial(identify_all, world, connection, head)),
-                Contender(
-                    "pull",
-                    partial(read_stream, world.nats_server.url, stream_name("events", 0), head),
-                ),
+                Contender("pull", partial(read_stream, url, stream_name("events", 0), head)),
                 Contender("library", partial(library.timed, library.project)),
             ],
             _LINES,
