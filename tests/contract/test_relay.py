@@ -1,6 +1,7 @@
 """The feed equals the log: every event once, in order, at the sequence that is its position."""
 
 import asyncio
+import dataclasses
 
 import nats
 import pytest
@@ -265,3 +266,44 @@ async def test_a_relay_waits_for_a_cluster_that_is_not_complete_yet(world, conne
     async with running(world.relay(connection)):
         await eventually(world.assert_same)
     assert refused
+
+
+async def test_a_feed_kept_by_fewer_servers_than_wanted_is_refused(world, connection):
+    async with running(world.relay(connection)):
+        await world.append(1)
+        await eventually(world.assert_same)
+
+    with pytest.raises(FeedConfigError, match="num_replicas is 1, less than 3"):
+        await world.relay(connection, replicas=3).run()
+
+
+async def test_a_feed_kept_by_more_servers_than_wanted_is_as_good(world, connection, monkeypatch):
+    async with running(world.relay(connection)):
+        await world.append(1)
+        await eventually(world.assert_same)
+    ask = JetStreamManager.stream_info
+
+    async def of_three_servers(self, name):
+        info = await ask(self, name)
+        info.config.num_replicas = 3
+        return info
+
+    monkeypatch.setattr(JetStreamManager, "stream_info", of_three_servers)
+    await world.append(1)
+
+    async with running(world.relay(connection)):
+        await eventually(world.assert_same)
+
+
+async def test_a_relay_asks_for_as_many_servers_as_it_is_told(world, connection, monkeypatch):
+    create, asked = JetStreamManager.add_stream, []
+
+    async def of_one_server(self, config):
+        asked.append(config.num_replicas)
+        return await create(self, dataclasses.replace(config, num_replicas=1))
+
+    monkeypatch.setattr(JetStreamManager, "add_stream", of_one_server)
+
+    with pytest.raises(FeedConfigError, match="less than 3"):
+        await world.relay(connection, replicas=3).run()
+    assert asked == [3]

@@ -342,7 +342,7 @@ def _assert_config(found: api.StreamConfig, wanted: api.StreamConfig) -> None:
     """Compares what the feed's promise rests on; NATS adds fields of its own."""
     relied_on = (
         "subjects retention storage discard max_msgs max_bytes max_age max_msgs_per_subject"
-        " num_replicas no_ack duplicate_window compression deny_purge deny_delete sealed"
+        " no_ack duplicate_window compression deny_purge deny_delete sealed"
         " allow_rollup_hdrs mirror sources subject_transform allow_msg_ttl"
     )
     wrong = [
@@ -350,6 +350,8 @@ def _assert_config(found: api.StreamConfig, wanted: api.StreamConfig) -> None:
         for name in relied_on.split()
         if (getattr(found, name) or None) != (getattr(wanted, name) or None)
     ]
+    if (found.num_replicas or 1) < (wanted.num_replicas or 1):
+        wrong.append(f"num_replicas is {found.num_replicas}, less than {wanted.num_replicas}")
     if wrong:
         raise FeedConfigError(
             f"the stream {wanted.name} is not configured as needed: {'; '.join(wrong)}"

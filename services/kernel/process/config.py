@@ -20,6 +20,7 @@ LogFormat = Literal["json", "console", "auto"]
 
 SECRET_LENGTH_MIN = 32
 PARTITIONS_MAX = 1024
+NATS_REPLICAS_MAX = 5
 DRAIN_TIMEOUT_S_DEFAULT = 20.0
 DRAIN_TIMEOUT_S_MAX = 600.0
 TRACE_RATIO_DEFAULT = 0.01
@@ -58,6 +59,8 @@ class ServiceConfig(ProcessConfig):
     database_url: str = field(repr=False)
     nats_url: str = field(repr=False)
     partitions: int
+    # How many NATS servers keep each of its feeds.
+    nats_replicas: int
 
     @classmethod
     def from_env(
@@ -68,6 +71,9 @@ class ServiceConfig(ProcessConfig):
         database_url = read.url("RAPPORT_DATABASE_URL", schemes=("postgresql", "postgres"))
         nats_url = read.url("RAPPORT_NATS_URL", schemes=("nats", "tls"))
         partitions = read.whole("RAPPORT_PARTITIONS", default=1, least=1, most=PARTITIONS_MAX)
+        nats_replicas = read.whole(
+            "RAPPORT_NATS_REPLICAS", default=1, least=1, most=NATS_REPLICAS_MAX
+        )
         common = read.common(peers)
         read.complain()
         return cls(
@@ -75,6 +81,7 @@ class ServiceConfig(ProcessConfig):
             database_url=database_url,
             nats_url=nats_url,
             partitions=partitions,
+            nats_replicas=nats_replicas,
             **common,
         )
 

@@ -220,7 +220,7 @@ async def running(
         )
         process = Running(kernel, server)
         commits = process.spawn("group commit", kernel.group_commit.run())
-        _start_relays(process, feed, RelayMetrics(registry))
+        _start_relays(process, feed, config.nats_replicas, RelayMetrics(registry))
         _start_listener(process, config.database_url)
         _start_projections(process, service, feed, sources, registry)
         for number, work in enumerate(service.background(kernel, registry)):
@@ -249,12 +249,19 @@ def _log_service(pool: Pool) -> Served:
     )
 
 
-def _start_relays(process: Running, feed: FeedConnection, metrics: RelayMetrics) -> None:
+def _start_relays(
+    process: Running, feed: FeedConnection, replicas: int, metrics: RelayMetrics
+) -> None:
     """One relay per partition of the own log."""
     log = process.kernel.log
     for partition in range(log.partitions):
         relay = Relay(
-            process.kernel.pool, feed, service=log.service, partition=partition, metrics=metrics
+            process.kernel.pool,
+            feed,
+            service=log.service,
+            partition=partition,
+            metrics=metrics,
+            replicas=replicas,
         )
         process.relays.append(relay)
         process.spawn(f"relay {partition}", relay.run())

@@ -1,7 +1,7 @@
 """What a process says of itself: JSON lines on stderr, and spans that follow a call everywhere.
 
 One canonical line per RPC and per batch; whoever works inside it adds words by `annotate`. Nothing
-logs a request or an event, because they hold personal data. Numbers are in `kernel/process/metrics.py`.
+logs a request or an event, because they hold personal data. Numbers: `kernel/process/metrics.py`.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ def test_a_service_is_told_what_it_needs():
     assert (config.name, config.database_url) == ("deals", SERVICE["RAPPORT_DATABASE_URL"])
     assert dict(config.peers) == {"contacts": "contacts:7000"}
     assert (config.partitions, config.drain_timeout_s, config.log_format) == (1, 20, "auto")
+    assert config.nats_replicas == 1
     assert config.internal_secret == SECRET.encode()
 
 
@@ -65,6 +66,8 @@ def test_everything_that_is_missing_is_said_at_once():
         ("RAPPORT_PARTITIONS", "0", "RAPPORT_PARTITIONS is not between 1 and 1024: '0'"),
         ("RAPPORT_PARTITIONS", "two", "RAPPORT_PARTITIONS is not between 1 and 1024: 'two'"),
         ("RAPPORT_PARTITIONS", "1.5", "RAPPORT_PARTITIONS is not a whole number: 1.5"),
+        ("RAPPORT_NATS_REPLICAS", "0", "RAPPORT_NATS_REPLICAS is not between 1 and 5: '0'"),
+        ("RAPPORT_NATS_REPLICAS", "6", "RAPPORT_NATS_REPLICAS is not between 1 and 5: '6'"),
         (
             "RAPPORT_DRAIN_TIMEOUT_S",
             "nan",
