@@ -11,17 +11,13 @@ FIRST_PORT = 20_000
 LAST_PORT = 31_999
 ATTEMPTS_MAX = 200
 
-# Who asks for several starts listening only later, so a port that looks free may be promised.
-_promised: set[int] = set()
-
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on, another one each time."""
+    """A port on 127.0.0.1 that nobody listens on, and that no process of ours was promised."""
     choice = random.SystemRandom()
     for _ in range(ATTEMPTS_MAX):
         port = choice.randint(FIRST_PORT, LAST_PORT)
-        if port not in _promised and port_is_free(port):
-            _promised.add(port)
+        if port_is_free(port) and _promise(port):
             return port
     message = f"no free port between {FIRST_PORT} and {LAST_PORT} after {ATTEMPTS_MAX} attempts"
     raise StackError(message)
@@ -35,4 +31,19 @@ def port_is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
+    return True
+
+
+def _promise(port: int) -> bool:
+    """Takes a port until this process ends, for who takes one listens only later.
+
+    The token is a name of a socket that lies in no file system, so it cannot be left behind.
+    """
+    token = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        token.bind(f"\0rapport-port-{port}")
+    except OSError:
+        token.close()
+        return False
+    token.detach()
     return True
