@@ -7,12 +7,13 @@ clients were told, and the databases and the feeds against each other, past our 
 import asyncio
 import contextlib
 import importlib
+import re
 from collections import Counter
 from functools import partial
 
 import asyncpg
 
-from deploy.stack.platform import SERVICES
+from deploy.stack.platform import MODULES, SERVICES
 from rapport.contacts.v1.service_pb2 import ListContactsRequest
 from rapport.deals.v1.service_pb2 import ListDealsRequest
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
@@ -32,6 +33,7 @@ from tests.feed_world import messages
 CAUGHT_UP_WITHIN_S = 30.0
 FEED_FULL_WITHIN_S = 30.0
 PAGE_SIZE = 500
+ALARM = re.compile(r'"(task\.died|projection\.poison|relay\.foreign|INTERNAL|UNKNOWN|critical)"')
 
 DECLARED = {name: importlib.import_module(f"services.{name}.__main__").SERVICE for name in SERVICES}
 VIEWS = [
@@ -66,6 +68,7 @@ class Audit:
                 self._logs[name] = await self._dense_log(name)
             await asyncio.gather(*(self._assert_feed_is_log(name) for name in SERVICES))
             await self._assert_nothing_waits()
+            self._assert_no_alarm()
             await self._assert_writes(clients)
             await self._assert_effects()
             await self._assert_members(clients)
@@ -131,6 +134,13 @@ class Audit:
 
             await eventually(at_heads, within_s=CAUGHT_UP_WITHIN_S)
             assert await pool.fetch("select * from kernel.parked") == []
+
+    def _assert_no_alarm(self):
+        """No process met what it does not expect: nothing died inside, nothing was our fault."""
+        for name in MODULES:
+            log = (self._platform.logs / f"{name}.log").read_text()
+            alarms = [line for line in log.splitlines() if ALARM.search(line)]
+            assert alarms == [], name
 
     async def _assert_writes(self, clients):
         """The log of customer events, contacts and deals are what the clients were told."""
