@@ -40,6 +40,7 @@ from services.kernel.log.tables import create_kernel_tables, create_tables
 from services.kernel.process import telemetry
 from services.kernel.process.config import ServiceConfig
 from services.kernel.process.metrics import RpcMetrics, new_registry, probes
+from services.kernel.process.tasks import Tasks
 from services.kernel.process.web import WebServer
 from services.kernel.rpc.caller import CallerSigner
 from services.kernel.rpc.pipeline import signed_caller
@@ -115,24 +116,12 @@ class Service:
 
 @dataclass(slots=True)
 class Running:
-    """A service that runs: where it answers, and its tasks by name."""
+    """A service that runs: where it answers, and what it is at."""
 
     kernel: Kernel
     server: Server
+    tasks: Tasks
     relays: list[Relay] = field(default_factory=list)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def spawn(self, name: str, work: Any) -> asyncio.Task[None]:
-        """Run a coroutine until the service stops; its failure is alarmed, the others go on."""
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
-        task.add_done_callback(_alarm)
-        self.tasks.append(task)
-        return task
-
-
-def _alarm(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("task.died", task=task.get_name(), exc_info=task.exception())
 
 
 @asynccontextmanager
@@ -218,13 +207,13 @@ async def running(
             authenticate=signed_caller(CallerSigner(config.internal_secret, SystemClock())),
             metrics=RpcMetrics(registry),
         )
-        process = Running(kernel, server)
-        commits = process.spawn("group commit", kernel.group_commit.run())
+        process = Running(kernel, server, Tasks(registry))
+        commits = process.tasks.spawn("group commit", _commit_groups(kernel.group_commit, server))
         _start_relays(process, feed, config.nats_replicas, RelayMetrics(registry))
         _start_listener(process, config.database_url)
         _start_projections(process, service, feed, sources, registry)
         for number, work in enumerate(service.background(kernel, registry)):
-            process.spawn(f"background {number}", work)
+            process.tasks.spawn("background", work, f"{number}")
         await server.start()
         try:
             yield process
@@ -236,9 +225,16 @@ async def running(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(config.drain_timeout_s):
                     await asyncio.gather(commits, return_exceptions=True)
-            for task in process.tasks:
-                task.cancel()
-            await asyncio.gather(*process.tasks, return_exceptions=True)
+            await process.tasks.cancel()
+
+
+async def _commit_groups(group_commit: GroupCommit, server: Server) -> None:
+    """Run group commit; a process that can record nothing more must not be sent calls."""
+    try:
+        await group_commit.run()
+    except Exception:
+        await server.set_serving(serving=False)
+        raise
 
 
 def _log_service(pool: Pool) -> Served:
@@ -264,7 +260,7 @@ def _start_relays(
             replicas=replicas,
         )
         process.relays.append(relay)
-        process.spawn(f"relay {partition}", relay.run())
+        process.tasks.spawn("relay", relay.run(), f"{partition}")
 
 
 def _start_listener(process: Running, database_url: str) -> None:
@@ -282,7 +278,7 @@ def _start_listener(process: Running, database_url: str) -> None:
         kernel.bell.ring()
 
     listener = Listener(database_url, {APPENDED_CHANNEL: appended, ADVANCED_CHANNEL: advanced})
-    process.spawn("listener", listener.run())
+    process.tasks.spawn("listener", listener.run())
 
 
 def _start_projections(
@@ -318,11 +314,15 @@ def _start_projections(
                 metrics=metrics,
                 views=service.views,
             )
-            process.spawn(f"projection {consumer.name} {source}-{partition}", projection.run())
+            process.tasks.spawn(
+                "projection", projection.run(), f"{consumer.name} {source}-{partition}"
+            )
 
     for consumer in service.consumers:
         for source in consumer.sources:
-            process.spawn(f"projections {consumer.name} {source}", follow(consumer, source))
+            process.tasks.spawn(
+                "projections", follow(consumer, source), f"{consumer.name} {source}"
+            )
 
 
 async def partitions_of(
