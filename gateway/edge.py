@@ -53,6 +53,7 @@ def make_edge(keys: ApiKeys, peers: Peers, own: Any, metrics: RpcMetrics) -> Sta
             Route("/", index),
             Route("/healthz", healthz),
             *tracking.routes,
+            *tracking.refusing_routes(set(VERBS) - {"POST"}),
             Route("/{path:path}", json_edge.handle, methods=VERBS),
         ]
     )

@@ -46,6 +46,8 @@ RETRY_AFTER_S: Final = 1
 
 _INTERNAL: Final = 500
 _TOO_LARGE: Final = 413
+_UNSUPPORTED: Final = 415
+_ENCODING_UNSUPPORTED: Final = "encoding_unsupported"
 _STATUSES: Final[dict[type[RapportError], int]] = {
     InvalidArgument: 400,
     OutOfRange: 400,
@@ -60,6 +62,7 @@ _STATUSES: Final[dict[type[RapportError], int]] = {
     Unavailable: 503,
     DeadlineExceeded: 504,
 }
+_GZIP_NAMES: Final = {"gzip", "x-gzip"}
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 # The correlation id of the call at hand, and when it is over on the event loop's clock.
@@ -126,17 +129,23 @@ def http_status(error: RapportError) -> int:
     """Returns the HTTP status of an error, as google.rpc.Code maps it."""
     if isinstance(error, InvalidArgument) and error.reason == Reason.LIMIT_REACHED:
         return _TOO_LARGE
+    if any(violation.reason == _ENCODING_UNSUPPORTED for violation in error.violations):
+        return _UNSUPPORTED
     return _STATUSES.get(type(error), _INTERNAL)
 
 
 async def read_body(request: Request, *, bytes_max: int) -> bytes:
     """Reads a body, unpacked if it says that it is packed; raises InvalidArgument beyond a size."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity", *_GZIP_NAMES}:
+        description = f"the body must be packed by gzip or not at all, not by {encoding[:50]!r}"
+        raise InvalidArgument([FieldViolation("body", description, _ENCODING_UNSUPPORTED)])
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > bytes_max:
             raise _too_large(bytes_max)
-    if request.headers.get("content-encoding", "").lower() in {"gzip", "x-gzip"}:
+    if encoding in _GZIP_NAMES:
         return _unpacked(bytes(body), bytes_max)
     return bytes(body)
 
@@ -165,6 +174,8 @@ def _unpacked(body: bytes, bytes_max: int) -> bytes:
         raise _too_large(bytes_max)
     if not unpacking.eof:
         raise InvalidArgument([FieldViolation("body", "the gzip ends early", "invalid_gzip")])
+    if unpacking.unused_data:
+        raise InvalidArgument([FieldViolation("body", "the gzip has a tail", "invalid_gzip")])
     return unpacked
 
 

@@ -7,28 +7,36 @@ RFC 3339. A field that does not exist is refused by name, never ignored. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kernel.errors import InvalidArgument
 
 _UNKNOWN: Final = re.compile(r'has no field named "(?P<name>[^"]*)"(?: at "(?P<at>[^"]*)")?')
 _FAILED: Final = re.compile(r"Failed to parse (?P<name>\S+) field: (?P<why>.*)", re.DOTALL)
 _PLACE: Final = re.compile(r" at [A-Z]\w*(\.\w+)*\.*$")
+_INTEGERS: Final = {
+    FieldDescriptor.CPPTYPE_INT32,
+    FieldDescriptor.CPPTYPE_INT64,
+    FieldDescriptor.CPPTYPE_UINT32,
+    FieldDescriptor.CPPTYPE_UINT64,
+}
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
 def request_of(message: Message, said: Mapping[str, Any]) -> None:
     """Fills a request with what was said; raises InvalidArgument that names the field."""
+    _refuse_twice(message.DESCRIPTOR, said, "")
     try:
         json_format.ParseDict(dict(said), message)
     except json_format.ParseError as error:
-        raise _violation(str(error)) from error
+        raise _violation(message.DESCRIPTOR, str(error)) from error
     except (ValueError, TypeError) as error:
         raise InvalidArgument.of("", f"the request is not understood: {error}") from error
 
@@ -70,6 +78,21 @@ def to_json(message: Message) -> bytes:
     )
 
 
+def _refuse_twice(descriptor: Any, said: Mapping[str, Any], path: str) -> None:
+    """Either spelling of a name is right; both at once would silently lose one of them."""
+    for field in descriptor.fields:
+        name = f"{path}{field.json_name}"
+        if field.name != field.json_name and field.name in said and field.json_name in said:
+            raise InvalidArgument.of(name, f"is given twice, as {field.name} too")
+        inner = field.message_type
+        if inner is None or inner.GetOptions().map_entry:
+            continue
+        value = said.get(field.json_name, said.get(field.name))
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                _refuse_twice(inner, each, f"{name}.")
+
+
 def _put(said: dict[str, Any], descriptor: Descriptor, path: str, value: str, whole: str) -> None:
     name, _, rest = path.partition(".")
     field = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
@@ -106,7 +129,7 @@ def _value(field: FieldDescriptor, value: str, whole: str) -> Any:
     return _BOOLEANS[value.lower()]
 
 
-def _violation(problem: str) -> InvalidArgument:
+def _violation(descriptor: Any, problem: str) -> InvalidArgument:
     """Reads protobuf's words; only the field and the reason are told, not the whole schema."""
     unknown = _UNKNOWN.search(problem)
     if unknown is not None:
@@ -117,5 +140,26 @@ def _violation(problem: str) -> InvalidArgument:
     while (failed := _FAILED.match(problem)) is not None:
         names.append(failed["name"])
         problem = failed["why"]
-    problem = _PLACE.sub("", problem).strip().rstrip(".")
+    expected = _expected(descriptor, names)
+    problem = expected or _PLACE.sub("", problem).strip().rstrip(".")
     return InvalidArgument.of(".".join(names), problem)
+
+
+def _expected(descriptor: Any, names: Sequence[str]) -> str:
+    """Says what a field takes, where protobuf only has Python's words for what it does not."""
+    field, inner = None, descriptor
+    for name in names:
+        by_name = {} if inner is None else inner.fields_by_name
+        field = by_name.get(name) or (inner and inner.fields_by_camelcase_name.get(name))
+        inner = field and field.message_type
+    if field is None:
+        return ""
+    if field.message_type is not None:
+        if field.message_type.full_name == Timestamp.DESCRIPTOR.full_name:
+            return "must be a time, such as 2026-01-02T03:04:05Z"
+        if field.message_type.GetOptions().map_entry:
+            return "must be an object, with values of its kind"
+        return "must be an object"
+    if field.cpp_type in _INTEGERS:
+        return "must be a whole number, and not too large"
+    return "must be a string" if field.type == FieldDescriptor.TYPE_STRING else ""

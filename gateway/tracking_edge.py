@@ -5,7 +5,7 @@ Always exactly 200 once a batch was taken, with a receipt per event; else `{code
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import orjson
@@ -23,10 +23,12 @@ from rapport.events.v1.service_pb2 import (
     RecordCustomerEventsResponse,
 )
 from services.kernel.clock import new_id
-from services.kernel.errors import RapportError
+from services.kernel.errors import RapportError, Unimplemented
 from services.kernel.rpc.wire_errors import to_status
 
 SCOPE: Final = "events.write"
+
+_METHOD_NOT_ALLOWED: Final = 405
 
 Record = Callable[[RecordCustomerEventsRequest], Awaitable[RecordCustomerEventsResponse]]
 
@@ -47,6 +49,16 @@ class TrackingEdge:
             for call in tracking.CALLS
         ]
         return [Route("/v1/batch", self._handler("batch", _batch), methods=["POST"]), *single]
+
+    def refusing_routes(self, verbs: Iterable[str]) -> list[Route]:
+        """Where whoever comes with one of these verbs is told the right one."""
+
+        async def refuse(request: Request) -> Response:
+            return await self._calls.answer(
+                request, "http/unknown", respond=_unknown(request), refuse=_wrong_verb
+            )
+
+        return [Route(route.path, refuse, methods=list(verbs)) for route in self.routes]
 
     def _handler(
         self, call: str, read: Callable[[Document], Batch]
@@ -99,6 +111,20 @@ def _refusal(error: RapportError, correlation_id: str) -> Response:
     code = next((it.reason for it in error.violations if it.reason), error.reason.lower())
     message = to_status(error, correlation_id=correlation_id).message
     return _json({"code": code, "message": message}, status=http_status(error))
+
+
+def _unknown(request: Request) -> Callable[[], Awaitable[Response]]:
+    async def respond() -> Response:
+        raise Unimplemented(f"{request.method} {request.url.path}")
+
+    return respond
+
+
+def _wrong_verb(_: RapportError, __: str) -> Response:
+    content = {"code": "method_not_allowed", "message": "only POST is answered here"}
+    response = _json(content, status=_METHOD_NOT_ALLOWED)
+    response.headers["Allow"] = "POST"
+    return response
 
 
 def _json(content: dict[str, Any], *, status: int = 200) -> Response:

@@ -138,6 +138,10 @@ async def test_json_is_json_whatever_it_is_called(world, content_type, packed):
         (b"{}", {}, 400, "invalid_batch"),
         (b"no gzip", {"content-encoding": "gzip"}, 400, "invalid_gzip"),
         (gzip.compress(b"{}")[:-4], {"content-encoding": "gzip"}, 400, "invalid_gzip"),
+        (gzip.compress(b"{}") * 2, {"content-encoding": "gzip"}, 400, "invalid_gzip"),
+        (gzip.compress(b"{}") + b"x", {"content-encoding": "gzip"}, 400, "invalid_gzip"),
+        (b"{}", {"content-encoding": "br"}, 415, "encoding_unsupported"),
+        (b"{}", {"content-encoding": "gzip, gzip"}, 415, "encoding_unsupported"),
         (b" " * (BODY_BYTES_MAX + 1), {}, 413, "payload_too_large"),
         (
             gzip.compress(b" " * 50_000_000),
@@ -146,13 +150,34 @@ async def test_json_is_json_whatever_it_is_called(world, content_type, packed):
             "payload_too_large",
         ),
     ],
-    ids=["no json", "array", "no array", "no batch", "no gzip", "cut gzip", "too large", "bomb"],
+    ids=[
+        "no json",
+        "array",
+        "no array",
+        "no batch",
+        "no gzip",
+        "cut gzip",
+        "two gzips",
+        "gzip with a tail",
+        "unknown encoding",
+        "two encodings",
+        "too large",
+        "bomb",
+    ],
 )
 async def test_what_is_no_batch_is_refused_with_a_code(world, body, more, status, code):
     answer = await send(world, body, **more)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.json()["message"]
+
+
+@pytest.mark.parametrize("verb", ["GET", "PUT", "PATCH", "DELETE"])
+async def test_another_verb_is_told_the_right_one(world, verb):
+    answer = await world.http.request(verb, "/v1/batch", headers=basic(f"{WRITE_KEY}:"))
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["code"] == "method_not_allowed"
 
 
 async def test_a_body_of_exactly_the_largest_size_is_taken(world):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -52,6 +54,10 @@ def test_json_becomes_a_request():
         ({"amount": 3}, "amount"),
         ({"displayName": 5}, "displayName"),
         ({"expectedCloseTime": "tomorrow"}, "expectedCloseTime"),
+        ({"expectedCloseTime": "2026-13-01T00:00:00Z"}, "expectedCloseTime"),
+        ({"amount": {"amountMinor": "9" * 20}}, "amount.amountMinor"),
+        ({"displayName": "a", "display_name": "b"}, "displayName"),
+        ({"amount": {"amountMinor": 1, "amount_minor": 2}}, "amount.amountMinor"),
         ({"customFields": 5}, "customFields"),
     ],
 )
@@ -62,6 +68,7 @@ def test_a_mistake_is_named_and_the_schema_is_not_recited(said, field):
     assert why
     assert "Available" not in why
     assert "rapport." not in why
+    assert not re.search("%|strptime|int|literal|object is|parse|bytes", why)
 
 
 def test_query_parameters_reach_every_kind_of_field():
