@@ -159,7 +159,7 @@ async def test_a_process_that_cannot_start_stops_the_platform_and_says_why(setti
 
 
 async def test_a_process_that_does_not_drain_is_killed(settings, monkeypatch):
-    monkeypatch.setattr("deploy.stack.platform.PROGRAM_STOP_WITHIN_S", 0.2)
+    monkeypatch.setattr("deploy.stack.platform.PROGRAM_STOP_WITHIN_S", 2.0)
 
     def one_is_deaf(name):
         return stand_in(name, "deaf") if name == "deals" else stand_in(name)
