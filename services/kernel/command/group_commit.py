@@ -4,7 +4,7 @@ While one group commits, the next gathers. Inside the transaction the partition 
 first and everything a decision reads is loaded after that, so a decision always sees the latest
 facts and no optimistic retry exists; the decision itself is pure and takes microseconds. A refused
 command leaves its neighbours alone. When the database refuses a whole group, it is halved until the
-guilty one stands alone.
+guilty one stands alone. After one that took too long, groups are half as large for a while.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_MAX = 2_000
 GROUP_SIZE_MAX = 256
+# By how much a group that was cut, because it took too long, grows again with each success.
+GROUP_SIZE_STEP = 4
 # How many waiting works are looked at for a group; those that must wait for another stay in line.
 LOOK_AHEAD_MAX = 2 * GROUP_SIZE_MAX
 COMMIT_TIMEOUT_S = 10.0
@@ -77,6 +79,7 @@ class GroupCommit:
     _taken: Sequence[_Pending] = ()
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
+    _group_size: int = GROUP_SIZE_MAX
 
     async def submit(self, work: Work) -> Message:
         """Run a work and return its response, or the first response to its request_id.
@@ -123,7 +126,7 @@ class GroupCommit:
         left: list[_Pending] = []
         touched: set[object] = set()
         size = 0
-        while self._queue and len(group) < GROUP_SIZE_MAX and len(left) < LOOK_AHEAD_MAX:
+        while self._queue and len(group) < self._group_size and len(left) < LOOK_AHEAD_MAX:
             pending = self._queue.popleft()
             if pending.answer.done():  # its caller gave up
                 continue
@@ -142,10 +145,14 @@ class GroupCommit:
         """Commit a group and answer its works, in halves if they cannot be committed together."""
         if not group:
             return
+        deadline = asyncio.timeout(COMMIT_TIMEOUT_S)
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            async with deadline:
                 await self._commit(group)
+            self._group_size = min(self._group_size + GROUP_SIZE_STEP, GROUP_SIZE_MAX)
         except Exception as error:  # noqa: BLE001, whatever a view or a decider raises
+            if deadline.expired():  # perhaps it was too much at once
+                self._group_size = max(1, len(group) // 2)
             if is_passing(error):
                 _refuse(group, self.log.service)
             elif len(group) > 1:
