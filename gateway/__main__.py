@@ -47,10 +47,17 @@ async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIt
     keys = ApiKeys(config.api_keys_file, config.key_pepper, clock)
     signer = CallerSigner(config.internal_secret, clock)
     metrics = RpcMetrics(registry)
+    authenticate = _by_key(keys)
     async with AsyncExitStack() as stack:
         peers = await stack.enter_async_context(Peers(config.peers, signer))
         proxies = [
-            Proxy(name, config.peers[name], descriptor, signer=signer)
+            Proxy(
+                name,
+                config.peers[name],
+                descriptor,
+                signer=signer,
+                authenticate=authenticate,
+            )
             for name, descriptor in FORWARDED.items()
         ]
         for proxy in proxies:
@@ -63,7 +70,7 @@ async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIt
                 *(proxy.served for proxy in proxies),
                 (OWN, add_GatewayServiceServicer_to_server, own),
             ],
-            authenticate=_by_key(keys),
+            authenticate=authenticate,
             metrics=metrics,
         )
         # gRPC's health says SERVING as soon as it listens, so it comes last and goes first.

@@ -3,24 +3,32 @@
 Around every call runs the kernel's pipeline, as in any service: key, scope, deadline, canonical
 line. Here the bytes go on to the service that answers, in the name of who asked, and its answer
 comes back with its metadata, its status and the details of its status as they are. A call that its
-client gives up is given up at the service, too, and the other way round.
+client gives up is given up at the service, too, and the other way round. A stream ends when its
+caller would no longer be let in: who that is, is asked again every few seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
+from services.kernel.errors import RapportError, Unauthenticated
 from services.kernel.process import telemetry
 from services.kernel.rpc.caller import CALLER_METADATA, Caller, CallerSigner, current_caller
 from services.kernel.rpc.client import open_channel
 from services.kernel.rpc.methods import Method, methods_of
+from services.kernel.rpc.pipeline import Authenticate
 from services.kernel.rpc.server import Served
 from services.kernel.rpc.wire_errors import DETAILS_METADATA, from_rpc_error
+
+RECHECK_S: Final = 2.0
+"""How often the caller of an open stream is asked for anew."""
 
 MetadataPairs = Iterable[tuple[str, str | bytes]]
 
@@ -55,10 +63,19 @@ class Proxy:
     """Forwards the methods of one service to the process that answers them."""
 
     def __init__(
-        self, peer: str, address: str, descriptor: ServiceDescriptor, *, signer: CallerSigner
+        self,
+        peer: str,
+        address: str,
+        descriptor: ServiceDescriptor,
+        *,
+        signer: CallerSigner,
+        authenticate: Authenticate,
+        recheck_s: float = RECHECK_S,
     ) -> None:
         self._peer = peer
         self._signer = signer
+        self._authenticate = authenticate
+        self._recheck_s = recheck_s
         self._descriptor = descriptor
         self._channel = open_channel(address, [descriptor])
 
@@ -80,10 +97,11 @@ class Proxy:
         make = _MAKERS[method.streams_request, method.streams_response]
         kind = f"{_shape(method.streams_request)}_{_shape(method.streams_response)}"
         send = getattr(self._channel, kind)(method.path)
-        forward = self._stream if method.streams_response else self._answer
-        return make(forward(send))
+        if method.streams_response:
+            return make(self._stream(send, method))
+        return make(self._answer(send, method))
 
-    def _answer(self, send: Any) -> Callable[[Any, Any], Any]:
+    def _answer(self, send: Any, method: Method) -> Callable[[Any, Any], Any]:
         """Forwards what has one answer."""
 
         async def forward(request: Any, context: Any) -> Any:
@@ -94,7 +112,8 @@ class Proxy:
                 metadata=self._outgoing(context.invocation_metadata(), caller),
             )
             try:
-                answer = await call
+                async with self._while_let_in(call, context, caller, method):
+                    answer = await call
                 initial = passed_on(await call.initial_metadata())
                 if initial:
                     await context.send_initial_metadata(initial)
@@ -105,7 +124,7 @@ class Proxy:
 
         return forward
 
-    def _stream(self, send: Any) -> Callable[[Any, Any], Any]:
+    def _stream(self, send: Any, method: Method) -> Callable[[Any, Any], Any]:
         """Forwards what has a stream of answers."""
 
         async def forward(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -116,11 +135,12 @@ class Proxy:
                 metadata=self._outgoing(context.invocation_metadata(), caller),
             )
             try:
-                initial = passed_on(await call.initial_metadata())
-                if initial:
-                    await context.send_initial_metadata(initial)
-                async for answer in call:
-                    yield answer
+                async with self._while_let_in(call, context, caller, method):
+                    initial = passed_on(await call.initial_metadata())
+                    if initial:
+                        await context.send_initial_metadata(initial)
+                    async for answer in call:
+                        yield answer
                 context.set_trailing_metadata(_trailing(await call.trailing_metadata(), caller))
             except grpc.aio.AioRpcError as error:
                 await self._fail(error, context, caller)
@@ -128,6 +148,38 @@ class Proxy:
                 call.cancel()
 
         return forward
+
+    @asynccontextmanager
+    async def _while_let_in(
+        self, call: Any, context: Any, caller: Caller, method: Method
+    ) -> AsyncIterator[None]:
+        """Ends the call, with the reason, once its caller would be refused: a key was revoked."""
+        if not (method.streams_request or method.streams_response):
+            yield
+            return
+        metadata = dict(context.invocation_metadata() or ())
+
+        async def recheck() -> RapportError:
+            while True:
+                await asyncio.sleep(self._recheck_s)
+                try:
+                    now = await self._authenticate(metadata)
+                    now.require(method.scope)
+                    if (now.workspace, now.actor) != (caller.workspace, caller.actor):
+                        return Unauthenticated("the API key stands for somebody else now")
+                except RapportError as refused:
+                    return refused
+
+        checking = asyncio.create_task(recheck())
+        checking.add_done_callback(lambda done: done.cancelled() or call.cancel())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if checking.done() and not checking.cancelled():
+                raise checking.result() from None
+            raise
+        finally:
+            checking.cancel()
 
     def _outgoing(
         self, incoming: MetadataPairs | None, caller: Caller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -28,10 +29,25 @@ async def behind():
 @pytest.fixture
 async def stub(behind):
     """A client of the echo service who only knows the proxy before it."""
-    proxy = Proxy("echo", f"127.0.0.1:{behind.server.port}", ECHO, signer=behind.signer)
+    async with proxied(behind, lambda: behind.caller("*")) as stub:
+        yield stub
+
+
+@asynccontextmanager
+async def proxied(behind, who):
+    """A client of the echo service behind a proxy that asks `who` calls."""
 
     async def authenticate(_):
-        return behind.caller("*")
+        return who()
+
+    proxy = Proxy(
+        "echo",
+        f"127.0.0.1:{behind.server.port}",
+        ECHO,
+        signer=behind.signer,
+        authenticate=authenticate,
+        recheck_s=0.05,
+    )
 
     server = Server(
         "127.0.0.1:0",
@@ -49,6 +65,10 @@ async def stub(behind):
 async def requests(*limits: int):
     for limit in limits:
         yield ReadLogRequest(limit=limit)
+
+
+async def read_to_the_end(call):
+    return [answer async for answer in call]
 
 
 def positions(*answers: ReadLogResponse) -> list[int]:
@@ -97,6 +117,70 @@ async def test_an_error_in_the_middle_of_a_stream_keeps_its_details(behind, stub
         await answers.read()
     assert grpc.StatusCode.ABORTED is raised.value.code()
     assert b"CONFLICT" in dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
+
+
+@pytest.mark.parametrize("method", ["watch", "chat", "collect"])
+@pytest.mark.parametrize(
+    ("becomes", "code"),
+    [
+        (errors.Unauthenticated("nobody issued this API key"), grpc.StatusCode.UNAUTHENTICATED),
+        ("other.read", grpc.StatusCode.PERMISSION_DENIED),
+    ],
+    ids=["revoked", "restricted"],
+)
+async def test_a_stream_ends_when_its_caller_is_let_in_no_longer(behind, method, becomes, code):
+    now = {"becomes": "*"}
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    def who():
+        if isinstance(now["becomes"], Exception):
+            raise now["becomes"]
+        return behind.caller(now["becomes"])
+
+    async def wait(_):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def stream(request):
+        yield response(1)
+        await wait(request)
+
+    behind.echo.watch, behind.echo.chat, behind.echo.collect = stream, stream, wait
+    async with proxied(behind, who) as stub:
+        call = stub.watch(ReadLogRequest()) if method == "watch" else getattr(stub, method)()
+        await asyncio.wait_for(begun.wait(), 5)
+        now["becomes"] = becomes
+
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asyncio.wait_for(call if method == "collect" else read_to_the_end(call), 5)
+        assert raised.value.code() is code
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_stream_outlives_many_questions_who_reads_it(behind):
+    asked = asyncio.Event()
+    count = 0
+
+    def who():
+        nonlocal count
+        count += 1
+        if count == 4:
+            asked.set()
+        return behind.caller("*")
+
+    async def watch(_):
+        yield response(1)
+        await asked.wait()
+        yield response(2)
+
+    behind.echo.watch = watch
+    async with proxied(behind, who) as stub:
+        answers = [answer async for answer in stub.watch(ReadLogRequest())]
+
+    assert [1, 2] == positions(*answers)
 
 
 @pytest.mark.parametrize("method", ["get", "watch"])
@@ -205,4 +289,4 @@ async def test_a_call_without_a_deadline_gets_the_platforms(behind, stub):
     behind.echo.get = get
     await stub.get(ReadLogRequest())
 
-    assert 9 < remaining[0] <= 10
+    assert 9 < remaining[0] < 10.5  # gRPC rounds a deadline up
