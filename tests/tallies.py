@@ -56,7 +56,7 @@ class Tallies:
 class Echo:
     """Whenever a text is recorded then say it again in our own log."""
 
-    async def react(self, tx, events, applied):
+    async def react(self, tx, events, applied):  # noqa: ARG002, what every policy is told
         """One event per event that is no echo itself."""
         return [
             Append(

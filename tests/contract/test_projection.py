@@ -1,119 +1,30 @@
 """A projection applies each event once and in order, whatever crashes and however many work."""
 
 import asyncio
-import contextlib
-from dataclasses import dataclass
 
 import asyncpg
 import pytest
-from prometheus_client import CollectorRegistry
 
-from services.kernel.feed.feed import ForeignFeedError
 from services.kernel.feed.source import own_source
 from services.kernel.log.database import is_passing, transaction
-from services.kernel.log.log import read_heads, read_partition
+from services.kernel.log.log import read_heads
 from services.kernel.log.tables import create_kernel_tables
 from services.kernel.process.runtime import partitions_of
 from services.kernel.testing import eventually
 from services.kernel.views.checkpoint import (
     FencedError,
-    create_checkpoint,
     read_positions,
     take_lease,
 )
-from services.kernel.views.parking import BEHIND_PARKED, TooManyParkedError, list_parked
-from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics, retry_parked
-from services.kernel.views.view import ensure_live
-from tests.tallies import TEXTS, Echo, Tallies, text_log, texts
-
-
-class OwnReader:
-    """Reads the log from the database, as a feed would carry it."""
-
-    def __init__(self, pool, partition, after):
-        self.pool, self.partition, self.position = pool, partition, after
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def next_batch(self, *, max_events, max_wait_s):
-        batch = await read_partition(
-            self.pool, self.partition, after=self.position, limit=max_events
-        )
-        if batch:
-            self.position = batch[-1].position
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(max_wait_s, 0.01)):
-                    await asyncio.Event().wait()
-        return batch
-
-
-@dataclass
-class World:
-    """A log `things`, a consumer that tallies it, and perhaps a policy that echoes it."""
-
-    pool: asyncpg.Pool
-    log: object
-    consumer: Consumer
-    metrics: ProjectionMetrics
-
-    async def record(self, *appends):
-        async with transaction(self.pool) as tx:
-            await self.log.append(tx, appends)
-
-    def projection(self, *, owner="one", lease_s=10.0, consumer=None):
-        return Projection(
-            pool=self.pool,
-            log=self.log,
-            consumer=consumer or self.consumer,
-            source="things",
-            partition=0,
-            open_reader=lambda _, partition, after: OwnReader(self.pool, partition, after),
-            owner=owner,
-            metrics=self.metrics,
-            lease_s=lease_s,
-        )
-
-    async def lease(self, projection):
-        await create_checkpoint(self.pool, projection.place)
-        return await take_lease(self.pool, projection.place, projection.owner, projection.lease_s)
-
-    async def batch(self, after=0, limit=1000):
-        return await read_partition(self.pool, 0, after=after, limit=limit)
-
-    async def tallies(self):
-        rows = await self.pool.fetch("select stream, events, last_text from tallies.tallies")
-        return {row["stream"]: (row["events"], row["last_text"]) for row in rows}
-
-    async def echoes(self):
-        rows = await self.pool.fetch(
-            "select stream, count(*) from kernel.events where stream like 'echo-%' group by 1"
-        )
-        return {row["stream"]: row["count"] for row in rows}
-
-    async def position(self):
-        return (await read_positions(self.pool, "tallies")).get(("things", 0), 0)
-
-
-async def _world(database, policy=None):
-    pool = await asyncpg.create_pool(database, min_size=1, max_size=6)
-    log = text_log()
-    consumer = Consumer(Tallies(), ("things",), TEXTS, policy)
-    async with pool.acquire() as connection:
-        await create_kernel_tables(connection, 1)
-        async with connection.transaction():
-            await ensure_live(connection, consumer.view, log.clock)
-    return World(pool, log, consumer, ProjectionMetrics(CollectorRegistry()))
+from services.kernel.views.projection import Consumer
+from tests.projection_world import OwnReader, projection_world
+from tests.tallies import TEXTS, Echo, Tallies, texts
 
 
 @pytest.fixture
 async def world(database):
     """A consumer without a policy."""
-    made = await _world(database)
+    made = await projection_world(database)
     yield made
     await made.pool.close()
 
@@ -121,7 +32,7 @@ async def world(database):
 @pytest.fixture
 async def echoing(database):
     """A consumer that answers each text in the same log; it must not read what it says."""
-    made = await _world(database, Echo())
+    made = await projection_world(database, Echo())
     yield made
     await made.pool.close()
 
@@ -272,95 +183,23 @@ async def test_a_crash_at_any_statement_of_a_batch_leaves_all_or_nothing(echoing
         crash_at += 1
         projection = echoing.projection(lease_s=0)
         lease = await echoing.lease(projection)
+        failure = None
         try:
             await projection.apply(lease, batch)
-            break
         except Exception as error:  # noqa: BLE001, whichever it is, it must count as passing
-            crashes += 1
-            assert is_passing(error)
-            assert await echoing.tallies() == {}
-            assert await echoing.echoes() == {}
-            assert await echoing.position() == 0
+            failure = error
+        if failure is None:
+            break
+        crashes += 1
+        assert is_passing(failure)
+        assert await echoing.tallies() == {}
+        assert await echoing.echoes() == {}
+        assert await echoing.position() == 0
 
     assert crashes >= 6
     assert await echoing.tallies() == {"thing-1": (2, "b"), "thing-2": (1, "c")}
     assert await echoing.echoes() == {"echo-thing-1": 2, "echo-thing-2": 1}
     assert await read_heads(echoing.pool) == {0: 6}
-
-
-async def test_poison_is_parked_with_its_reason_and_all_that_follows_in_its_stream(world):
-    await world.record(
-        texts("thing-1", "a", "poison", "later"), texts("thing-2", "b"), texts("thing-1", "last")
-    )
-    projection = world.projection()
-    lease = await world.lease(projection)
-
-    await projection.apply(lease, await world.batch())
-
-    assert await world.tallies() == {"thing-1": (1, "a"), "thing-2": (1, "b")}
-    assert await world.position() == 5
-    parked = await list_parked(world.pool, "tallies")
-    assert [(row["position"], row["reason"], row["attempts"]) for row in parked] == [
-        (2, "ValueError: this text is poison", 1),
-        (3, BEHIND_PARKED, 1),
-        (5, BEHIND_PARKED, 1),
-    ]
-
-
-async def test_an_event_that_cannot_be_decoded_is_parked(world):
-    await world.record(texts("thing-1", "a"))
-    batch = await world.batch()
-    batch[0].type = "rapport.gone.v1.Forgotten"
-    projection = world.projection()
-
-    await projection.apply(await world.lease(projection), batch)
-
-    [parked] = await list_parked(world.pool, "tallies")
-    assert "no event type rapport.gone.v1.Forgotten" in parked["reason"]
-
-
-async def test_a_retry_applies_the_parked_stream_in_order_once_the_cause_is_mended(world):
-    await world.record(texts("thing-1", "a", "poison", "later"))
-    projection = world.projection()
-    lease = await world.lease(projection)
-    await projection.apply(lease, await world.batch())
-    retry = (world.pool, world.log, world.consumer, projection.place, "acme", "thing-1")
-    read = own_source(world.pool).read
-
-    with pytest.raises(ValueError, match="poison"):
-        await retry_parked(*retry, read)
-    parked = await list_parked(world.pool, "tallies")
-    assert [row["attempts"] for row in parked] == [2, 1]
-    world.consumer.view.poisons.clear()
-    assert await retry_parked(*retry, read) == 2
-
-    assert await world.tallies() == {"thing-1": (3, "later")}
-    assert await list_parked(world.pool, "tallies") == []
-    await world.record(texts("thing-1", "goes on"))
-    await projection.apply(lease, await world.batch(after=3))
-    assert await world.tallies() == {"thing-1": (4, "goes on")}
-
-
-async def test_a_retry_forgets_nothing_that_its_source_does_not_answer(world):
-    await world.record(texts("thing-1", "poison"))
-    projection = world.projection()
-    await projection.apply(await world.lease(projection), await world.batch())
-    world.consumer.view.poisons.clear()
-
-    async def answers_nothing(*_):
-        return []
-
-    with pytest.raises(ForeignFeedError):
-        await retry_parked(
-            world.pool,
-            world.log,
-            world.consumer,
-            projection.place,
-            "acme",
-            "thing-1",
-            answers_nothing,
-        )
-    assert len(await list_parked(world.pool, "tallies")) == 1
 
 
 async def test_a_crash_at_the_first_start_leaves_no_partition_unknown(database):
@@ -396,30 +235,28 @@ async def test_a_batch_that_takes_too_long_is_tried_in_smaller_ones(world, monke
     await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_too_many_parked_streams_stop_the_consumer(world, monkeypatch):
-    monkeypatch.setattr("services.kernel.views.parking.PARKED_STREAMS_MAX", 2)
-    await world.record(*(texts(f"thing-{n}", "poison") for n in range(3)))
-    projection = world.projection()
-    lease = await world.lease(projection)
+async def test_work_that_keeps_failing_is_tried_less_and_less_often_until_something_was_applied(
+    world, monkeypatch
+):
+    pauses, fails = [], iter([True, True, True, False, True, True])
 
-    with pytest.raises(TooManyParkedError):
-        await projection.apply(lease, await world.batch())
+    class Failing(OwnReader):
+        async def next_batch(self, **limits):
+            if next(fails):
+                raise ConnectionRefusedError
+            return await super().next_batch(**limits)
 
-    assert len(await list_parked(world.pool, "tallies")) == 2
-    assert await world.position() == 2
+    async def rest(pause_s):
+        pauses.append(pause_s)
+        if len(pauses) == 5:
+            raise asyncio.CancelledError
 
-
-async def test_a_failing_database_is_waited_for_and_parks_nothing(world):
+    monkeypatch.setattr("services.kernel.views.projection._rest", rest)
     await world.record(texts("thing-1", "a"))
+    projection = world.projection()
+    projection.open_reader = lambda _, partition, after: Failing(world.pool, partition, after)
 
-    async def broken(*_):
-        raise asyncpg.CannotConnectNowError("starting up")
+    with pytest.raises(asyncio.CancelledError):
+        await projection.run()
 
-    projection = world.projection(consumer=Consumer(Tallies(), ("things",), TEXTS))
-    projection.consumer.view.apply = broken
-
-    with pytest.raises(asyncpg.CannotConnectNowError):
-        await projection.apply(await world.lease(projection), await world.batch())
-
-    assert await list_parked(world.pool, "tallies") == []
-    assert await world.position() == 0
+    assert pauses == [0.1, 0.2, 0.4, 0.1, 0.2]

@@ -118,6 +118,7 @@ class Projection(Generic[T]):
     lease_s: float = LEASE_S
     place: Place = field(init=False)
     _batch_size: int = field(default=BATCH_SIZE_MAX, init=False)
+    _pause_s: float = field(default=RETRY_PAUSE_S, init=False)
 
     def __post_init__(self) -> None:
         """Name the checkpoint."""
@@ -129,15 +130,13 @@ class Projection(Generic[T]):
 
     async def run(self) -> None:
         """Work whenever the lease is ours; stops only when going on would be wrong."""
-        pause_s = RETRY_PAUSE_S
         while True:
             try:
                 await create_checkpoint(self.pool, self.place)
                 lease = await take_lease(self.pool, self.place, self.owner, self.lease_s)
                 if lease is None:
-                    await asyncio.sleep(self.lease_s / 3 * random.uniform(0.5, 1.0))
+                    await _rest(self.lease_s / 3)
                     continue
-                pause_s = RETRY_PAUSE_S
                 await self._work(lease)
             except FencedError as error:
                 _log.info("projection.fenced", place=str(self.place), error=str(error))
@@ -148,8 +147,8 @@ class Projection(Generic[T]):
                 if isinstance(error, TimeoutError):  # perhaps it was too much at once
                     self._batch_size = max(1, self._batch_size // 2)
                 _log.warning("projection.waits", place=str(self.place), error=repr(error))
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
+            await _rest(self._pause_s)
+            self._pause_s = min(self._pause_s * 2, RETRY_PAUSE_MAX_S)
 
     async def _work(self, lease: Lease) -> None:
         """Read and apply while the lease holds; release it on the way out."""
@@ -163,6 +162,7 @@ class Projection(Generic[T]):
                         await lease.renew(self.pool)
                         continue
                     await self.apply(lease, batch)
+                    self._pause_s = RETRY_PAUSE_S
                     self._batch_size = min(self._batch_size + BATCH_SIZE_STEP, BATCH_SIZE_MAX)
                     self.metrics.position.labels(*self._labels).set(lease.position)
         finally:
@@ -229,6 +229,10 @@ class Projection(Generic[T]):
             else:
                 events.append(event)
         return events, poisons
+
+
+async def _rest(pause_s: float) -> None:
+    await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
 
 
 async def fold(
