@@ -14,7 +14,6 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -27,7 +26,7 @@ from services.kernel.feed.feed import (
     FeedUnavailableError,
     ForeignFeedError,
 )
-from services.kernel.log.database import transaction
+from services.kernel.log.database import DATABASE_FAILURES, transaction
 from services.kernel.log.log import read_heads, read_partition
 
 if TYPE_CHECKING:
@@ -47,13 +46,6 @@ RETRY_PAUSE_MAX_S = 5.0
 STEP_BACK_S = 0.2
 STEP_BACK_MAX_S = 5.0
 DATABASE_TIMEOUT_S = 30.0
-
-_DATABASE_FAILURES = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -169,7 +161,7 @@ class Relay:
                 self._tip = None
                 self._step_back_s = min(max(STEP_BACK_S, self._step_back_s * 2), STEP_BACK_MAX_S)
                 await self._rest(self._step_back_s)
-            except (FeedUnavailableError, *_DATABASE_FAILURES) as error:
+            except (FeedUnavailableError, *DATABASE_FAILURES) as error:
                 self._failed(error)
                 await self._rest(pause_s)
                 pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)

@@ -24,6 +24,14 @@ ACQUIRE_TIMEOUT_S = 5.0
 _PASSING_SQLSTATE = re.compile(r"08...|53...|57...|58...|55P03|25006|25P03")
 # asyncpg tells a closed connection or pool from a wrong call by its words only.
 _CLOSED = re.compile(r"clos|released|not initialized")
+# What a database that is away or refuses raises; `OSError` includes a deadline's TimeoutError.
+DATABASE_FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+
 # Keys that commands take without a common lock when their streams lie in different partitions.
 _CONTESTED_TABLES = {"claims", "requests"}
 
@@ -56,6 +64,8 @@ def is_passing(error: Exception) -> bool:
     """Whether the same may succeed later: the database is away, stopping, hung or full."""
     if isinstance(error, asyncpg.PostgresError):
         return _PASSING_SQLSTATE.fullmatch(error.sqlstate or "") is not None
+    if isinstance(error, asyncpg.OutdatedSchemaCacheError):  # an InternalClientError, too
+        return False
     if isinstance(error, asyncpg.InternalClientError):  # the server ended it within a statement
         return True
     if isinstance(error, asyncpg.InterfaceError):  # also raised for values that cannot be encoded

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from services.kernel.log.database import DATABASE_FAILURES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 5.0
 RETRY_PAUSE_S = 0.1
 RETRY_PAUSE_MAX_S = 5.0
 # How often a silent connection is asked whether it still lives.
 PROBE_S = 10.0
-
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except _FAILURES as error:
+            except DATABASE_FAILURES as error:
                 if self.is_up:
                     _log.warning("listen.interrupted", error=repr(error))
                     pause_s = RETRY_PAUSE_S
@@ -54,7 +55,9 @@ class Listener:
 
     async def _listen(self) -> None:
         """Listens until the connection breaks."""
-        connection = await asyncpg.connect(self._database_url, timeout=CONNECT_TIMEOUT_S)
+        connection = await asyncpg.connect(
+            self._database_url, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S
+        )
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._heard)
@@ -68,7 +71,7 @@ class Listener:
                     async with asyncio.timeout(PROBE_S):
                         await broken.wait()
                 except TimeoutError:
-                    await connection.execute("select 1", timeout=CONNECT_TIMEOUT_S)
+                    await connection.execute("select 1")
             raise ConnectionError("the connection was closed")
         finally:
             connection.terminate()

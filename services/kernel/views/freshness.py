@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from services.kernel.errors import DeadlineExceeded, Reason
+from services.kernel.errors import DeadlineExceeded
 from services.kernel.log.bell import Bell
 from services.kernel.log.tokens import decode_write_token
 from services.kernel.rpc.caller import current_caller_or_none
@@ -66,9 +66,7 @@ class Freshness:
                     while not await self._reached(view, wanted, advanced):
                         await _next_advance(advanced)
         except TimeoutError:
-            raise DeadlineExceeded(
-                Reason.VIEW_BEHIND, f"{view} has not got that far yet; try again", {"view": view}
-            ) from None
+            raise DeadlineExceeded.view_behind(view) from None
 
     async def _reached(self, view: str, wanted: Sequence[Landing], advanced: asyncio.Event) -> bool:
         advanced.clear()
