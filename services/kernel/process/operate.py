@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -37,8 +38,17 @@ if TYPE_CHECKING:
     from services.kernel.process.runtime import Kernel
 
 OK, FAILED = 0, 1
+# Wider than any line: what is piped is read by programs, which find a row in one line.
+PLAIN_WIDTH = 10_000
 
-_console = Console()
+
+def _console_on(stream: TextIO, **options: Any) -> Console:
+    if stream.isatty():
+        return Console(**options)
+    return Console(**options, width=PLAIN_WIDTH, color_system=None)
+
+
+_console = _console_on(sys.stdout)
 
 
 class OperatorError(Exception):
@@ -62,7 +72,8 @@ async def run(service: Service, config: ServiceConfig, words: Sequence[str]) -> 
             kernel = make_kernel(pool, service, config.partitions, SystemClock())
             await commands[asked.command](service, config, kernel, asked)
     except (OperatorError, RebuildError, DifferenceError, RapportError) as error:
-        Console(stderr=True).print(f"[red]{asked.command}:[/red] {error}")
+        console = _console_on(sys.stderr, stderr=True)
+        console.print(f"[red]{asked.command}:[/red] {escape(str(error))}")
         return FAILED
     return OK
 
@@ -174,7 +185,7 @@ async def _parked(service: Service, _config: ServiceConfig, kernel: Kernel, _ask
                 row["stream"],
                 row["type"],
                 str(row["attempts"]),
-                row["reason"],
+                escape(row["reason"]),
             )
     _console.print(table if table.row_count else "nothing is parked")
 
@@ -184,6 +195,9 @@ async def _retry(service: Service, config: ServiceConfig, kernel: Kernel, asked:
     if asked.consumer not in consumers:
         raise OperatorError(f"no consumer {asked.consumer}; there are: {', '.join(consumers)}")
     consumer = consumers[asked.consumer]
+    if asked.source not in consumer.sources:
+        known = ", ".join(consumer.sources)
+        raise OperatorError(f"{consumer.name} reads no source {asked.source}; it reads: {known}")
     place = Place(consumer.name, asked.source, asked.partition)
     async with open_sources(consumer.sources, config, kernel.pool) as sources:
         read = sources[asked.source].read
@@ -209,7 +223,7 @@ def _rebuild_of(service: Service, kernel: Kernel, view: str, sources: Any) -> Re
     readers = {name: source.read for name, source in sources.items()}
     for consumer in service.consumers:
         if consumer.name == view:
-            return Rebuild(kernel.pool, kernel.log, consumer.view, consumer.event_types, readers)
+            return Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)
     inline = next(found for found in service.views if found.name == view)
     return Rebuild(kernel.pool, kernel.log, inline, service.event_types, {})
 

@@ -1,0 +1,65 @@
+"""What an operator asks is answered in full, and what is not there is named."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.kernel.clock import SystemClock
+from services.kernel.log.database import transaction
+from services.kernel.log.log import read_partition
+from services.kernel.process import operate
+from services.kernel.process.config import ServiceConfig
+from services.kernel.process.runtime import open_pool, prepare_database
+from services.kernel.views.checkpoint import Place
+from services.kernel.views.parking import Poison, park
+from services.kernel.views.projection import Consumer
+from tests.tallies import TEXTS, THINGS, Echo, Tallies, text_log, texts
+
+SERVICE = replace(THINGS, consumers=(Consumer(Tallies(), ("things",), TEXTS, Echo()),))
+REASON = "ValueError: [bold]no markup[/bold] " + "a reason that needs many words " * 5
+
+
+@pytest.fixture
+async def ask(database, nats_url):
+    """Runs an operator's command on a service of which an event is parked."""
+    config = ServiceConfig.from_env(
+        "things",
+        environ={
+            "RAPPORT_DATABASE_URL": database,
+            "RAPPORT_NATS_URL": nats_url,
+            "RAPPORT_GRPC_ADDRESS": "127.0.0.1:0",
+            "RAPPORT_METRICS_ADDRESS": "127.0.0.1:0",
+            "RAPPORT_INTERNAL_SECRET": "a secret that the processes of these tests share",
+        },
+    )
+    async with open_pool(database) as pool:
+        await prepare_database(pool, SERVICE, 1, SystemClock())
+        async with transaction(pool) as tx:
+            await text_log().append(tx, [texts("thing-1", "a")])
+            [envelope] = await read_partition(tx, 0, after=0)
+            await park(tx, Place("tallies", "things", 0), [Poison(envelope, REASON)])
+
+    async def run(*words):
+        return await operate.run(SERVICE, config, words)
+
+    return run
+
+
+async def test_what_is_piped_has_one_line_per_row_and_no_colours(ask, capsys):
+    assert await ask("parked") == operate.OK
+
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2
+    assert REASON.rstrip() in rows[1]
+
+
+async def test_a_source_that_the_consumer_does_not_read_is_answered_with_those_it_does(ask, capsys):
+    assert await ask("retry", "tallies", "boxes", "0", "acme", "thing-1") == operate.FAILED
+
+    assert capsys.readouterr().err == "retry: tallies reads no source boxes; it reads: things\n"
+
+
+async def test_a_view_with_a_policy_is_not_swapped_while_something_is_parked(ask, capsys):
+    assert await ask("rebuild", "tallies") == operate.OK
+    assert await ask("swap", "tallies") == operate.FAILED
+    assert "retry the parked events first" in capsys.readouterr().err
