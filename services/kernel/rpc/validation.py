@@ -20,11 +20,6 @@ def validate(message: Message) -> None:
         raise InvalidArgument(_violation(each.proto) for each in found)
 
 
-def violations_of(message: Message) -> list[FieldViolation]:
-    """Returns the rules a message breaks, for one that is kept in quarantine instead of refused."""
-    return [_violation(each.proto) for each in _validator.collect_violations(message)]
-
-
 def request_parser(
     type_name: str, deserialize: Callable[[bytes], Any] | None
 ) -> Callable[[bytes], Any]:

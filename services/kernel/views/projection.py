@@ -14,12 +14,11 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import asyncpg
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.kernel.feed.feed import ForeignFeedError
-from services.kernel.log.database import is_conflict, is_passing, transaction
+from services.kernel.log.database import DATABASE_FAILURES, is_conflict, is_passing, transaction
 from services.kernel.log.recorded import EventTypes, Recorded, UndecodableEventError
 from services.kernel.views import parking
 from services.kernel.views.checkpoint import (
@@ -166,7 +165,7 @@ class Projection(Generic[T]):
                     self._batch_size = min(self._batch_size + BATCH_SIZE_STEP, BATCH_SIZE_MAX)
                     self.metrics.position.labels(*self._labels).set(lease.position)
         finally:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(*DATABASE_FAILURES):
                 await lease.release(self.pool)
 
     async def apply(self, lease: Lease, batch: Sequence[Envelope]) -> None:

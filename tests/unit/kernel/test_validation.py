@@ -7,7 +7,8 @@ from rapport.common.v1.money_pb2 import Money
 from rapport.contacts.v1.service_pb2 import CreateContactRequest
 from rapport.deals.v1.service_pb2 import OpenDealRequest
 from rapport.segments.v1.service_pb2 import CreateSegmentRequest
-from services.kernel.rpc.validation import violations_of
+from services.kernel.errors import InvalidArgument
+from services.kernel.rpc.validation import validate
 
 BROKEN: list[tuple[Message, str]] = [
     (CreateContactRequest(contact_id="Ada"), "contact_id"),
@@ -24,7 +25,9 @@ BROKEN: list[tuple[Message, str]] = [
 
 @pytest.mark.parametrize(("request_", "field"), BROKEN)
 def test_a_broken_form_is_told_in_words(request_, field):
-    [violation] = [it for it in violations_of(request_) if it.field == field]
+    with pytest.raises(InvalidArgument) as refused:
+        validate(request_)
+    [violation] = [it for it in refused.value.violations if it.field == field]
 
     assert violation.description.startswith("must be")
     assert not set("^$[]{}") & set(violation.description)
@@ -42,4 +45,4 @@ def test_a_broken_form_is_told_in_words(request_, field):
     ],
 )
 def test_what_has_the_right_form_is_let_through(request_):
-    assert violations_of(request_) == []
+    validate(request_)
