@@ -23,7 +23,7 @@ operate: gen ## Operate a service of make up: make operate S=identity DO="rebuil
 	@$(BIN)/python -m deploy.operate $(S) $(DO)
 
 test: gen ## Run every tier but bench, against real PostgreSQL and NATS
-	$(BIN)/pytest -n auto --dist loadgroup $(T)
+	$(BIN)/pytest -n auto --dist loadfile $(T)
 
 check: gen ## Lint, types, boundaries, protos and the unit tests
 	$(BIN)/ruff check

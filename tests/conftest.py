@@ -22,7 +22,6 @@ from deploy.stack.settings import Settings
 TESTS = Path(__file__).parent
 TIERS = ("unit", "property", "contract", "integration", "e2e", "chaos", "bench")
 PURE_TIERS = {"unit", "property"}
-WHOLE_PLATFORM_TIERS = {"e2e", "chaos"}
 
 # Chosen by --hypothesis-profile; a shared machine is no reason to fail, so no law has a deadline.
 settings.register_profile(
@@ -39,9 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} lies in no tier: {', '.join(TIERS)}")
         item.add_marker(tier)
-        if tier in WHOLE_PLATFORM_TIERS:
-            # One worker starts one platform and keeps it for all of its tier.
-            item.add_marker(pytest.mark.xdist_group(tier))
 
 
 @pytest.fixture(autouse=True)
