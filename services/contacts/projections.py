@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from asyncpg import Pool
 from google.protobuf.json_format import MessageToJson
@@ -27,14 +25,15 @@ from rapport.contacts.v1.service_pb2 import (
     ListContactsRequest,
     ListContactsResponse,
 )
-from services.contacts.decider import DECIDER, State, evolve
+from services.contacts.decider import DECIDER, State
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Filter, Kind
 from services.kernel.lists.page_token import PageToken, fingerprint_of
 from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Listing, Positions, Table
 from services.kernel.log.log import read_heads, read_stream
 from services.kernel.log.recorded import EventTypes, Recorded, short_type, timestamp_of
-from services.kernel.log.sql import Tx, columns
+from services.kernel.log.sql import Tx
+from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
 # The index on custom fields cannot begin with the workspace; every query names it all the same.
 _TABLES = """
@@ -131,88 +130,42 @@ CONTACTS = Listing(
 
 _VERSION = Field("version", Kind.INTEGER, nullable=False)
 
+Row: TypeAlias = AggregateRow[State]
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A contact as the view holds it: its state, and where and when it got there."""
 
-    workspace: str
-    contact_id: str
-    state: State
-    version: int
-    partition: int
-    create_position: int
-    update_position: int
-    create_time: datetime
-    update_time: datetime
+def _state_in(record: Any) -> State:
+    return State(
+        exists=True,
+        given_name=record["given_name"] or "",
+        family_name=record["family_name"] or "",
+        email=record["email"] or "",
+        phone=record["phone"] or "",
+        custom_fields=json.loads(record["custom_fields"]),
+        is_archived=record["state"] == CONTACT_STATE_ARCHIVED,
+    )
 
-    @classmethod
-    def of(cls, record: Any) -> Row:
-        """Reads a record of the table."""
-        return cls(
-            workspace=record["workspace"],
-            contact_id=record["contact_id"],
-            state=State(
-                exists=True,
-                given_name=record["given_name"] or "",
-                family_name=record["family_name"] or "",
-                email=record["email"] or "",
-                phone=record["phone"] or "",
-                custom_fields=json.loads(record["custom_fields"]),
-                is_archived=record["state"] == CONTACT_STATE_ARCHIVED,
-            ),
-            version=record["version"],
-            partition=record["partition"],
-            create_position=record["create_position"],
-            update_position=record["update_position"],
-            create_time=record["create_time"],
-            update_time=record["update_time"],
-        )
 
-    @classmethod
-    def before(cls, event: Recorded) -> Row:
-        """What there is of a contact just before its first event."""
-        return cls(
-            workspace=event.workspace,
-            contact_id=DECIDER.id_of(event.stream),
-            state=DECIDER.initial,
-            version=0,
-            partition=event.partition,
-            create_position=event.position,
-            update_position=event.position,
-            create_time=event.record_time,
-            update_time=event.record_time,
-        )
+def _state_columns(row: Row) -> tuple[object, ...]:
+    state = row.state
+    return (
+        state_of(state),
+        state.given_name or None,
+        state.family_name or None,
+        state.email or None,
+        state.phone or None,
+        json.dumps(state.custom_fields, sort_keys=True),
+    )
 
-    def after(self, event: Recorded) -> Row:
-        """What there is of the contact after its next event."""
-        return replace(
-            self,
-            state=evolve(self.state, event.event),
-            version=event.version,
-            update_position=event.position,
-            update_time=event.record_time,
-        )
 
-    def values(self) -> tuple[object, ...]:
-        """The row in the order of the table's columns."""
-        state = self.state
-        return (
-            self.workspace,
-            self.contact_id,
-            state_of(state),
-            state.given_name or None,
-            state.family_name or None,
-            state.email or None,
-            state.phone or None,
-            json.dumps(state.custom_fields, sort_keys=True),
-            self.version,
-            self.partition,
-            self.create_position,
-            self.update_position,
-            self.create_time,
-            self.update_time,
-        )
+CONTACT_ROWS = AggregateRows(
+    DECIDER,
+    key="contact_id",
+    several=_ROWS,
+    save=_SAVE,
+    one=_ONE,
+    state_of=_state_in,
+    state_columns=_state_columns,
+)
 
 
 class ContactsView:
@@ -225,21 +178,7 @@ class ContactsView:
         return _TABLES.format(schema=schema)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        """Folds events into their contacts' rows: one read, one write, however many they are."""
-        asked = {(event.workspace, DECIDER.id_of(event.stream)) for event in events}
-        found = await tx.fetch(_ROWS.format(schema=schema), *columns(sorted(asked)))
-        rows = {(row.workspace, row.contact_id): row for row in map(Row.of, found)}
-        for event in events:
-            key = event.workspace, DECIDER.id_of(event.stream)
-            rows[key] = rows.get(key, Row.before(event)).after(event)
-        changed = [row.values() for row in rows.values()]
-        await tx.execute(_SAVE.format(schema=schema), *columns(changed))
-
-
-async def find_contact(pool: Pool, workspace: str, contact_id: str) -> Row | None:
-    """Returns a contact, archived or not."""
-    record = await pool.fetchrow(_ONE, workspace, contact_id)
-    return None if record is None else Row.of(record)
+        await CONTACT_ROWS.fold(tx, schema, events)
 
 
 async def list_contacts(
@@ -258,7 +197,7 @@ async def list_contacts(
     )
     page = query.page(await pool.fetch(query.sql, *query.args))
     return ListContactsResponse(
-        contacts=[contact_of(row.contact_id, row) for row in map(Row.of, page.rows)],
+        contacts=[contact_of(row.aggregate_id, row) for row in map(CONTACT_ROWS.row, page.rows)],
         next_page_token=page.next_page_token,
     )
 
@@ -280,7 +219,7 @@ async def list_history(
     envelopes = await read_stream(
         pool,
         contact.workspace,
-        DECIDER.stream(contact.contact_id),
+        DECIDER.stream(contact.aggregate_id),
         after_version=oldest,
         limit=newest - oldest,
     )
@@ -300,9 +239,9 @@ async def changed_contacts(
     """
     changed = {DECIDER.id_of(event.stream): place for place, event in enumerate(events)}
     records = await pool.fetch(_SEVERAL, workspace, list(changed))
-    rows = [Row.of(record) for record in records if wanted.matches(record)]
-    rows.sort(key=lambda row: changed[row.contact_id])
-    return [contact_of(row.contact_id, row) for row in rows]
+    rows = [CONTACT_ROWS.row(record) for record in records if wanted.matches(record)]
+    rows.sort(key=lambda row: changed[row.aggregate_id])
+    return [contact_of(row.aggregate_id, row) for row in rows]
 
 
 def contact_of(contact_id: str, known: Row | Decided[State]) -> Contact:

@@ -28,17 +28,16 @@ from rapport.contacts.v1.service_pb2 import (
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceServicer
 from services.contacts.decider import DECIDER, Command, State
 from services.contacts.projections import (
+    CONTACT_ROWS,
     FIELDS,
     ContactsView,
     Row,
     changed_contacts,
     contact_of,
-    find_contact,
     list_contacts,
     list_history,
 )
 from services.kernel.command.decider import Decided
-from services.kernel.errors import NotFound
 from services.kernel.log.tokens import encode_write_token
 from services.kernel.process.runtime import Kernel
 from services.kernel.rpc.caller import current_caller
@@ -78,7 +77,7 @@ class ContactsService(ContactsServiceServicer):
     async def GetContact(self, request: GetContactRequest, _: Any) -> GetContactResponse:
         await self._kernel.freshness.wait(ContactsView.name, request.read_token)
         row = await self._existing(request.name)
-        return GetContactResponse(contact=contact_of(row.contact_id, row))
+        return GetContactResponse(contact=contact_of(row.aggregate_id, row))
 
     async def ListContacts(self, request: ListContactsRequest, _: Any) -> ListContactsResponse:
         await self._kernel.freshness.wait(ContactsView.name, request.read_token)
@@ -118,11 +117,7 @@ class ContactsService(ContactsServiceServicer):
         return await self._kernel.commands.execute(DECIDER, contact_id, command, respond)
 
     async def _existing(self, name: str) -> Row:
-        contact_id = DECIDER.aggregate_id(name)
-        row = await find_contact(self._kernel.pool, current_caller().workspace, contact_id)
-        if row is None:
-            raise NotFound(name)
-        return row
+        return await CONTACT_ROWS.existing(self._kernel.pool, current_caller().workspace, name)
 
     def _resume_token(self, reached: dict[int, int]) -> str:
         return encode_write_token(self._kernel.log.service, reached)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from asyncpg import Pool
 
@@ -27,14 +26,15 @@ from rapport.deals.v1.service_pb2 import (
     ListDealsRequest,
     ListDealsResponse,
 )
-from services.deals.decider import DECIDER, STAGES, State, evolve
+from services.deals.decider import DECIDER, STAGES, State
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.database import transaction
 from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import Recorded, timestamp_of
-from services.kernel.log.sql import Tx, columns
+from services.kernel.log.sql import Tx
+from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
 # The index on custom fields cannot begin with the workspace; every query names it all the same.
 _TABLES = f"""
@@ -163,94 +163,48 @@ DEALS = Listing(
     default_order="create_time",
 )
 
+Row: TypeAlias = AggregateRow[State]
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A deal as the view holds it: its state, and where and when it got there."""
 
-    workspace: str
-    deal_id: str
-    state: State
-    version: int
-    partition: int
-    create_position: int
-    update_position: int
-    create_time: datetime
-    update_time: datetime
+def _state_in(record: Any) -> State:
+    return State(
+        state=record["state"],
+        display_name=record["display_name"] or "",
+        contact=record["contact"] or "",
+        amount_minor=record["amount_minor"] or 0,
+        currency=record["currency"] or "",
+        stage=record["stage"],
+        lost_reason=record["lost_reason"] or "",
+        expected_close_time=record["expected_close_time"],
+        custom_fields=json.loads(record["custom_fields"]),
+    )
 
-    @classmethod
-    def of(cls, record: Any) -> Row:
-        """Reads a record of the table."""
-        return cls(
-            workspace=record["workspace"],
-            deal_id=record["deal_id"],
-            state=State(
-                state=record["state"],
-                display_name=record["display_name"] or "",
-                contact=record["contact"] or "",
-                amount_minor=record["amount_minor"] or 0,
-                currency=record["currency"] or "",
-                stage=record["stage"],
-                lost_reason=record["lost_reason"] or "",
-                expected_close_time=record["expected_close_time"],
-                custom_fields=json.loads(record["custom_fields"]),
-            ),
-            version=record["version"],
-            partition=record["partition"],
-            create_position=record["create_position"],
-            update_position=record["update_position"],
-            create_time=record["create_time"],
-            update_time=record["update_time"],
-        )
 
-    @classmethod
-    def before(cls, event: Recorded) -> Row:
-        """What there is of a deal just before its first event."""
-        return cls(
-            workspace=event.workspace,
-            deal_id=DECIDER.id_of(event.stream),
-            state=DECIDER.initial,
-            version=0,
-            partition=event.partition,
-            create_position=event.position,
-            update_position=event.position,
-            create_time=event.record_time,
-            update_time=event.record_time,
-        )
+def _state_columns(row: Row) -> tuple[object, ...]:
+    state = row.state
+    return (
+        state.state,
+        state.display_name or None,
+        state.contact or None,
+        state.amount_minor if state.currency else None,
+        state.currency or None,
+        state.stage,
+        state.lost_reason or None,
+        state.expected_close_time,
+        close_time_of(row),
+        json.dumps(state.custom_fields, sort_keys=True),
+    )
 
-    def after(self, event: Recorded) -> Row:
-        """What there is of the deal after its next event."""
-        return replace(
-            self,
-            state=evolve(self.state, event.event),
-            version=event.version,
-            update_position=event.position,
-            update_time=event.record_time,
-        )
 
-    def values(self) -> tuple[object, ...]:
-        """The row in the order of the table's columns."""
-        state = self.state
-        return (
-            self.workspace,
-            self.deal_id,
-            state.state,
-            state.display_name or None,
-            state.contact or None,
-            state.amount_minor if state.currency else None,
-            state.currency or None,
-            state.stage,
-            state.lost_reason or None,
-            state.expected_close_time,
-            close_time_of(self),
-            json.dumps(state.custom_fields, sort_keys=True),
-            self.version,
-            self.partition,
-            self.create_position,
-            self.update_position,
-            self.create_time,
-            self.update_time,
-        )
+DEAL_ROWS = AggregateRows(
+    DECIDER,
+    key="deal_id",
+    several=_ROWS,
+    save=_SAVE,
+    one=_ONE,
+    state_of=_state_in,
+    state_columns=_state_columns,
+)
 
 
 class DealsView:
@@ -263,21 +217,7 @@ class DealsView:
         return _TABLES.format(schema=schema)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        """Folds events into their deals' rows: one read, one write, however many they are."""
-        asked = {(event.workspace, DECIDER.id_of(event.stream)) for event in events}
-        found = await tx.fetch(_ROWS.format(schema=schema), *columns(sorted(asked)))
-        rows = {(row.workspace, row.deal_id): row for row in map(Row.of, found)}
-        for event in events:
-            key = event.workspace, DECIDER.id_of(event.stream)
-            rows[key] = rows.get(key, Row.before(event)).after(event)
-        changed = [row.values() for row in rows.values()]
-        await tx.execute(_SAVE.format(schema=schema), *columns(changed))
-
-
-async def find_deal(pool: Pool, workspace: str, deal_id: str) -> Row | None:
-    """Returns a deal, open or closed."""
-    record = await pool.fetchrow(_ONE, workspace, deal_id)
-    return None if record is None else Row.of(record)
+        await DEAL_ROWS.fold(tx, schema, events)
 
 
 async def list_deals(pool: Pool, workspace: str, request: ListDealsRequest) -> ListDealsResponse:
@@ -293,7 +233,7 @@ async def list_deals(pool: Pool, workspace: str, request: ListDealsRequest) -> L
     )
     page = query.page(await pool.fetch(query.sql, *query.args))
     return ListDealsResponse(
-        deals=[deal_of(row.deal_id, row) for row in map(Row.of, page.rows)],
+        deals=[deal_of(row.aggregate_id, row) for row in map(DEAL_ROWS.row, page.rows)],
         next_page_token=page.next_page_token,
     )
 
@@ -312,8 +252,8 @@ async def get_board(pool: Pool, workspace: str, deals_per_stage: int) -> GetDeal
         if row["currency"] is not None:
             total = Money(amount_minor=int(row["amount_minor"]), currency=row["currency"])
             stage.amounts.append(total)
-    for deal in map(Row.of, newest):
-        stages[deal.state.stage].deals.append(deal_of(deal.deal_id, deal))
+    for deal in map(DEAL_ROWS.row, newest):
+        stages[deal.state.stage].deals.append(deal_of(deal.aggregate_id, deal))
     return GetDealBoardResponse(stages=stages.values())
 
 

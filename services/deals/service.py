@@ -25,9 +25,8 @@ from rapport.deals.v1.service_pb2 import (
 )
 from rapport.deals.v1.service_pb2_grpc import DealsServiceServicer
 from services.deals.decider import DECIDER, Command, State
-from services.deals.projections import DealsView, deal_of, find_deal, get_board, list_deals
+from services.deals.projections import DEAL_ROWS, DealsView, deal_of, get_board, list_deals
 from services.kernel.command.decider import Decided
-from services.kernel.errors import NotFound
 from services.kernel.process.runtime import Kernel
 from services.kernel.rpc.caller import current_caller
 
@@ -58,11 +57,9 @@ class DealsService(DealsServiceServicer):
 
     async def GetDeal(self, request: GetDealRequest, _: Any) -> GetDealResponse:
         await self._kernel.freshness.wait(DealsView.name, request.read_token)
-        deal_id = DECIDER.aggregate_id(request.name)
-        row = await find_deal(self._kernel.pool, current_caller().workspace, deal_id)
-        if row is None:
-            raise NotFound(request.name)
-        return GetDealResponse(deal=deal_of(deal_id, row))
+        workspace = current_caller().workspace
+        row = await DEAL_ROWS.existing(self._kernel.pool, workspace, request.name)
+        return GetDealResponse(deal=deal_of(row.aggregate_id, row))
 
     async def ListDeals(self, request: ListDealsRequest, _: Any) -> ListDealsResponse:
         await self._kernel.freshness.wait(DealsView.name, request.read_token)

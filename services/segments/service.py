@@ -30,7 +30,7 @@ from rapport.segments.v1.service_pb2 import (
 )
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceServicer
 from services.kernel.command.decider import Decided
-from services.kernel.errors import DeadlineExceeded, NotFound
+from services.kernel.errors import DeadlineExceeded
 from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.tokens import decode_write_token, encode_write_token
 from services.kernel.process.runtime import Kernel
@@ -40,9 +40,9 @@ from services.segments.decider import DECIDER, MEMBERSHIP, Command, State
 from services.segments.projections.agenda import is_filled
 from services.segments.projections.facts import ProfileFactsView
 from services.segments.projections.segments import (
+    SEGMENT_ROWS,
     Row,
     SegmentsView,
-    find_segment,
     list_members,
     list_profile_segments,
     list_segments,
@@ -71,7 +71,7 @@ class SegmentsService(SegmentsServiceServicer):
     async def GetSegment(self, request: GetSegmentRequest, _: Any) -> GetSegmentResponse:
         await self._kernel.freshness.wait(SegmentsView.name, request.read_token)
         row = await self._existing(request.name)
-        return GetSegmentResponse(segment=segment_of(row.segment_id, row))
+        return GetSegmentResponse(segment=segment_of(row.aggregate_id, row))
 
     async def ListSegments(self, request: ListSegmentsRequest, _: Any) -> ListSegmentsResponse:
         await self._kernel.freshness.wait(SegmentsView.name, request.read_token)
@@ -83,7 +83,7 @@ class SegmentsService(SegmentsServiceServicer):
         await self._kernel.freshness.wait(ProfileFactsView.name, request.read_token)
         row = await self._existing(request.name)
         await self._until_filled(row, request.read_token)
-        return await list_members(self._kernel.pool, row.workspace, row.segment_id, request)
+        return await list_members(self._kernel.pool, row.workspace, row.aggregate_id, request)
 
     async def ListProfileSegments(
         self, request: ListProfileSegmentsRequest, _: Any
@@ -99,7 +99,7 @@ class SegmentsService(SegmentsServiceServicer):
         # Tells at once where the watch begins, so that who loses it early can resume, too.
         yield WatchSegmentResponse(resume_token=self._resume_token(after))
         async for events, reached in self._kernel.follower.follow(row.workspace, after):
-            transitions = transitions_of(row.segment_id, events)
+            transitions = transitions_of(row.aggregate_id, events)
             if transitions:
                 token = self._resume_token(reached)
                 yield WatchSegmentResponse(transitions=transitions, resume_token=token)
@@ -114,11 +114,7 @@ class SegmentsService(SegmentsServiceServicer):
         return await self._kernel.commands.execute(DECIDER, segment_id, command, respond)
 
     async def _existing(self, name: str) -> Row:
-        segment_id = DECIDER.aggregate_id(name)
-        row = await find_segment(self._kernel.pool, current_caller().workspace, segment_id)
-        if row is None:
-            raise NotFound(name)
-        return row
+        return await SEGMENT_ROWS.existing(self._kernel.pool, current_caller().workspace, name)
 
     async def _until_filled(self, row: Row, read_token: str) -> None:
         """Who hands in a write of ours, as after CreateSegment, sees the members that follow."""
@@ -130,7 +126,7 @@ class SegmentsService(SegmentsServiceServicer):
         try:
             async with asyncio.timeout(max(wait_s, 0.0)):
                 with self._kernel.bell.listening() as heard:
-                    while not await is_filled(self._kernel.pool, row.workspace, row.segment_id):
+                    while not await is_filled(self._kernel.pool, row.workspace, row.aggregate_id):
                         await _next_ring(heard)
         except TimeoutError:
             raise DeadlineExceeded.view_behind(SegmentsView.name) from None

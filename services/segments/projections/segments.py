@@ -7,9 +7,7 @@ them. A member is a row; who exits leaves none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from asyncpg import Pool
 from google.protobuf.message import Message
@@ -36,6 +34,7 @@ from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.sql import Tx, columns
+from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 from services.segments.decider import DECIDER, State
 
 _TABLES = """
@@ -147,72 +146,31 @@ PROFILE_SEGMENTS = Listing(
     fields=Fields({}),
 )
 
+Row: TypeAlias = AggregateRow[State]
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A segment as the view holds it: its state, and where and when it got there."""
 
-    workspace: str
-    segment_id: str
-    state: State
-    version: int
-    partition: int
-    create_position: int
-    update_position: int
-    create_time: datetime
-    update_time: datetime
+def _state_in(record: Any) -> State:
+    return State(
+        exists=True,
+        display_name=record["display_name"] or "",
+        rule=record["rule"],
+        is_archived=record["state"] == SEGMENT_STATE_ARCHIVED,
+    )
 
-    @classmethod
-    def of(cls, record: Any) -> Row:
-        """Reads a record of the table."""
-        return cls(
-            workspace=record["workspace"],
-            segment_id=record["segment_id"],
-            state=State(
-                exists=True,
-                display_name=record["display_name"] or "",
-                rule=record["rule"],
-                is_archived=record["state"] == SEGMENT_STATE_ARCHIVED,
-            ),
-            version=record["version"],
-            partition=record["partition"],
-            create_position=record["create_position"],
-            update_position=record["update_position"],
-            create_time=record["create_time"],
-            update_time=record["update_time"],
-        )
 
-    @classmethod
-    def after(cls, row: Row | None, event: Recorded) -> Row:
-        """What there is of a segment after an event, its first or another."""
-        state = DECIDER.evolve(row.state if row else DECIDER.initial, event.event)
-        return cls(
-            workspace=event.workspace,
-            segment_id=DECIDER.id_of(event.stream),
-            state=state,
-            version=event.version,
-            partition=event.partition,
-            create_position=row.create_position if row else event.position,
-            update_position=event.position,
-            create_time=row.create_time if row else event.record_time,
-            update_time=event.record_time,
-        )
+def _state_columns(row: Row) -> tuple[object, ...]:
+    return row.state.display_name or None, row.state.rule, state_of(row.state)
 
-    def values(self) -> tuple[object, ...]:
-        """The row in the order of the table's columns."""
-        return (
-            self.workspace,
-            self.segment_id,
-            self.state.display_name or None,
-            self.state.rule,
-            state_of(self.state),
-            self.version,
-            self.partition,
-            self.create_position,
-            self.update_position,
-            self.create_time,
-            self.update_time,
-        )
+
+SEGMENT_ROWS = AggregateRows(
+    DECIDER,
+    key="segment_id",
+    several=_ROWS,
+    save=_SAVE,
+    one=_ONE,
+    state_of=_state_in,
+    state_columns=_state_columns,
+)
 
 
 class SegmentsView:
@@ -229,19 +187,9 @@ class SegmentsView:
         transitions = [event for event in events if _is_transition(event.event)]
         definitions = [event for event in events if not _is_transition(event.event)]
         if definitions:
-            await self._define(tx, schema, definitions)
+            await SEGMENT_ROWS.fold(tx, schema, definitions)
         if transitions:
             await self._move(tx, schema, transitions)
-
-    async def _define(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        asked = {(event.workspace, DECIDER.id_of(event.stream)) for event in events}
-        found = await tx.fetch(_ROWS.format(schema=schema), *columns(sorted(asked)))
-        rows = {(row.workspace, row.segment_id): row for row in map(Row.of, found)}
-        for event in events:
-            key = event.workspace, DECIDER.id_of(event.stream)
-            rows[key] = Row.after(rows.get(key), event)
-        changed = [row.values() for row in rows.values()]
-        await tx.execute(_SAVE.format(schema=schema), *columns(changed))
 
     async def _move(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """The last transition of a member decides: it is in since then, or out."""
@@ -258,12 +206,6 @@ class SegmentsView:
             await tx.execute(_ENTER.format(schema=schema), *columns(entered))
 
 
-async def find_segment(pool: Pool, workspace: str, segment_id: str) -> Row | None:
-    """Returns a segment, archived or not."""
-    record = await pool.fetchrow(_ONE, workspace, segment_id)
-    return Row.of(record) if record else None
-
-
 async def list_segments(
     pool: Pool, workspace: str, request: ListSegmentsRequest
 ) -> ListSegmentsResponse:
@@ -271,7 +213,7 @@ async def list_segments(
     heads = await read_heads(pool)
     query = SEGMENTS.query(
         workspace=workspace,
-        positions=[position for _, position in sorted(heads.items())],
+        positions=tuple(heads.values()),
         filter=request.filter,
         order_by=request.order_by,
         page_size=request.page_size,
@@ -279,7 +221,7 @@ async def list_segments(
     )
     page = query.page(await pool.fetch(query.sql, *query.args))
     return ListSegmentsResponse(
-        segments=[segment_of(row.segment_id, row) for row in map(Row.of, page.rows)],
+        segments=[segment_of(row.aggregate_id, row) for row in map(SEGMENT_ROWS.row, page.rows)],
         next_page_token=page.next_page_token,
     )
 
@@ -316,7 +258,7 @@ async def list_profile_segments(
     )
     page = query.page(await pool.fetch(query.sql, *query.args))
     return ListProfileSegmentsResponse(
-        segments=[segment_of(row.segment_id, row) for row in map(Row.of, page.rows)],
+        segments=[segment_of(row.aggregate_id, row) for row in map(SEGMENT_ROWS.row, page.rows)],
         next_page_token=page.next_page_token,
     )
 
