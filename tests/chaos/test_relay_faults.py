@@ -97,7 +97,11 @@ async def test_consumers_go_on_while_the_feed_is_down(world, connection, own_nat
             relay.wake()
             while len(events) < 200:
                 events += await reader.next_batch(max_events=30, max_wait_s=1)
-            assert relay.problem is not None
+
+            async def noticed():
+                assert relay.problem is not None
+
+            await eventually(noticed)
             own_nats.start()
             await eventually(world.assert_same, within_s=20)
             await world.append(100)

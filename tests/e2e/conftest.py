@@ -26,7 +26,7 @@ STOP_WITHIN_S = 60.0
 @pytest.fixture(scope="session")
 def platform(shared_dir: Path) -> Iterator[dict[str, Any]]:
     """What dev.json says of the platform, and where its data lies as `data_dir`."""
-    data_dir = shared_dir / "platform"
+    data_dir = shared_dir / "e2e"
     log = shared_dir / "up.log"
     chosen = {
         "RAPPORT_DATA_DIR": str(data_dir),

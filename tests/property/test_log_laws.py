@@ -175,14 +175,10 @@ async def grouped(works, given_up, size):
         queue._queue.append(pending)
         if place in given_up:
             pending.answer.cancel()
+    queue._group_size = size
     groups = []
-    maximum = group_commit.GROUP_SIZE_MAX
-    group_commit.GROUP_SIZE_MAX = size
-    try:
-        while queue._queue:
-            group = queue._next_group()
-            if group:
-                groups.append([pending.work for pending in group])
-    finally:
-        group_commit.GROUP_SIZE_MAX = maximum
+    while queue._queue:
+        group = queue._next_group()
+        if group:
+            groups.append([pending.work for pending in group])
     return groups
