@@ -78,6 +78,7 @@ async def _run(
         _show(f"{section.name}: preparing")
         async with section.open(world) as bout:
             outcome = Outcome(section, bout)
+            print(f"{section.name}: {len(bout.contenders)} contenders", file=sys.stderr)
             async for now in run_rounds(
                 outcome,
                 rounds=world.sizes.rounds,
@@ -85,6 +86,7 @@ async def _run(
                 probe=partial(probe_fsync_us, world.directory, world.sizes.probes),
             ):
                 _show(f"{section.name}: {now}")
+        print(f"{section.name}: {outcome.seconds:.0f} s", file=sys.stderr)
         outcomes.append(outcome)
     return machine, outcomes
 

@@ -26,6 +26,7 @@ from psycopg.sql import SQL, Identifier
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from tests.bench.rounds import Measured
+from tests.bench.sizes import ANCHOR_BULK_MAX, ANCHOR_BULK_SIZE
 
 if TYPE_CHECKING:
     from eventsourcing.persistence import Tracking
@@ -143,7 +144,8 @@ class Library:
         """Makes contacts to be renamed."""
         made = [Contact(given_name="Ada", family_name="Abel", email=f"{n}@x") for n in range(count)]
         began = time.perf_counter()
-        self.shop.save(*made)
+        for start in range(0, count, ANCHOR_BULK_SIZE):
+            self.shop.save(*made[start : start + ANCHOR_BULK_SIZE])
         self.contacts += [contact.id for contact in made]
         return Measured(count, time.perf_counter() - began)
 
@@ -179,6 +181,7 @@ class Library:
 
     def record(self, sent: Sequence[CustomerEvent], bulk: int) -> Measured:
         """Saves customer events, each an aggregate of its own, many at once."""
+        assert bulk <= ANCHOR_BULK_MAX
         fields = [_fields(each) for each in sent]
         began = time.perf_counter()
         for start in range(0, len(fields), bulk):

@@ -80,3 +80,6 @@ RECORD_CALLERS = (1, 8)
 READ_CALLERS = (1, 16)
 ANCHOR_THREADS = 8
 ANCHOR_BULK_SIZE = 100
+# One save of the other library that does not fit into the socket's buffer (some 200 KB) never
+# returns: psycopg 3.3 waits in its pipeline. Half of that is safe.
+ANCHOR_BULK_MAX = 250
