@@ -140,7 +140,7 @@ class Audit:
         for name in MODULES:
             log = (self._platform.logs / f"{name}.log").read_text()
             alarms = [line for line in log.splitlines() if ALARM.search(line)]
-            assert alarms == [], name
+            assert alarms == [], f"{name}: {alarms[:3]}"
 
     async def _assert_writes(self, clients):
         """The log of customer events, contacts and deals are what the clients were told."""

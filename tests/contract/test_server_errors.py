@@ -85,6 +85,7 @@ FAILURES = [
     ),
     (
         asyncpg.InterfaceError("cannot perform operation: secret connection is closed"),
+        asyncpg.InternalClientError("the server ended the secret connection within a statement"),
         "UNAVAILABLE",
         "SERVICE_UNAVAILABLE",
         {"service": "storage"},

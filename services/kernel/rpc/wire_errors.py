@@ -8,7 +8,6 @@ words stay in the log; the caller reads ours.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Final
 
 import asyncpg
@@ -35,6 +34,7 @@ from services.kernel.errors import (
     Unavailable,
     Unimplemented,
 )
+from services.kernel.log.database import is_conflict, is_passing
 
 DOMAIN: Final = "rapport.dev"
 DETAILS_METADATA: Final = "grpc-status-details-bin"
@@ -83,13 +83,6 @@ _PLAIN_WORDS: Final[dict[Reason, str]] = {
     Reason.BUG: BUG_MESSAGE,
 }
 
-# SQLSTATE classes that say "not now": connection, resources, operator, system; 25006: the primary
-# has moved.
-_PASSING_SQLSTATE: Final = re.compile(r"08...|53...|57...|58...|55P03|25006")
-_CONFLICT_SQLSTATE: Final = re.compile(r"40...")
-# asyncpg tells a closed connection or pool from a wrong call by its words only.
-_CLOSED: Final = re.compile(r"clos|released|not initialized")
-
 
 def to_rapport_error(error: BaseException) -> RapportError:
     """Returns the member of the family that stands for any failure."""
@@ -104,15 +97,15 @@ def to_rapport_error(error: BaseException) -> RapportError:
         # In a name, a filter or a token: no column holds it, so none can be asked for it.
         case asyncpg.CharacterNotInRepertoireError() | asyncpg.UntranslatableCharacterError():
             return InvalidArgument((), message="the request contains the character U+0000")
-        case asyncpg.PostgresError():
-            return _from_sqlstate(error.sqlstate or "", error)
-        case asyncpg.InterfaceError() if _CLOSED.search(str(error)):
-            return _unavailable("storage")
         # Not this call was cancelled, but something it waited for: that part is being stopped.
         case asyncio.CancelledError():
             return _unavailable("storage")
         case OSError():
             return _unavailable("network")
+        case Exception() if is_passing(error):
+            return _unavailable("storage")
+        case Exception() if is_conflict(error):
+            return Aborted(Reason.CONFLICT, "concurrent writers kept winning; try again")
         case _:
             return Bug(repr(error))
 
@@ -188,14 +181,6 @@ def _details(
 
 def _known(reason: str) -> str:
     return Reason[reason] if reason in Reason.__members__ else reason
-
-
-def _from_sqlstate(sqlstate: str, error: Exception) -> RapportError:
-    if _PASSING_SQLSTATE.fullmatch(sqlstate):
-        return _unavailable("storage")
-    if _CONFLICT_SQLSTATE.fullmatch(sqlstate):
-        return Aborted(Reason.CONFLICT, "concurrent writers kept winning; try again")
-    return Bug(repr(error))
 
 
 def _unavailable(part: str) -> Unavailable:
