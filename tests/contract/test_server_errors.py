@@ -85,6 +85,11 @@ FAILURES = [
     ),
     (
         asyncpg.InterfaceError("cannot perform operation: secret connection is closed"),
+        "UNAVAILABLE",
+        "SERVICE_UNAVAILABLE",
+        {"service": "storage"},
+    ),
+    (
         asyncpg.InternalClientError("the server ended the secret connection within a statement"),
         "UNAVAILABLE",
         "SERVICE_UNAVAILABLE",
