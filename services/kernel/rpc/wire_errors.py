@@ -105,7 +105,7 @@ def to_rapport_error(error: BaseException) -> RapportError:
         case Exception() if is_passing(error):
             return _unavailable("storage")
         case Exception() if is_conflict(error):
-            return Aborted(Reason.CONFLICT, "concurrent writers kept winning; try again")
+            return Aborted.conflict()
         case _:
             return Bug(repr(error))
 
