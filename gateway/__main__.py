@@ -58,7 +58,8 @@ async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIt
                 signer=signer,
                 authenticate=authenticate,
             )
-            for name, descriptor in FORWARDED.items()
+            for name, descriptors in FORWARDED.items()
+            for descriptor in descriptors
         ]
         for proxy in proxies:
             stack.push_async_callback(proxy.close)

@@ -1,4 +1,4 @@
-"""The public services: what the gateway lets through, and which process answers it.
+"""The public services: what the gateway lets through, and which process answers them.
 
 What is not named here does not exist for anybody outside, such as the `LogService` of each service.
 """
@@ -14,17 +14,21 @@ from google.protobuf.descriptor import ServiceDescriptor
 from rapport.contacts.v1 import service_pb2 as contacts_pb2
 from rapport.deals.v1 import service_pb2 as deals_pb2
 from rapport.events.v1 import service_pb2 as events_pb2
+from rapport.events.v1 import sources_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
 from rapport.identity.v1 import service_pb2 as identity_pb2
 from rapport.segments.v1 import service_pb2 as segments_pb2
 
-FORWARDED: Final[Mapping[str, ServiceDescriptor]] = MappingProxyType(
+FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType(
     {
-        "contacts": contacts_pb2.DESCRIPTOR.services_by_name["ContactsService"],
-        "deals": deals_pb2.DESCRIPTOR.services_by_name["DealsService"],
-        "events": events_pb2.DESCRIPTOR.services_by_name["EventsService"],
-        "identity": identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
-        "segments": segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],
+        "contacts": (contacts_pb2.DESCRIPTOR.services_by_name["ContactsService"],),
+        "deals": (deals_pb2.DESCRIPTOR.services_by_name["DealsService"],),
+        "events": (
+            events_pb2.DESCRIPTOR.services_by_name["EventsService"],
+            sources_pb2.DESCRIPTOR.services_by_name["SourcesService"],
+        ),
+        "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
+        "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }
 )
 """By the name of the process that answers, which is also the name of its address."""
@@ -32,4 +36,7 @@ FORWARDED: Final[Mapping[str, ServiceDescriptor]] = MappingProxyType(
 OWN: Final[ServiceDescriptor] = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 """What the gateway answers itself."""
 
-PUBLIC: Final[tuple[ServiceDescriptor, ...]] = (*FORWARDED.values(), OWN)
+PUBLIC: Final[tuple[ServiceDescriptor, ...]] = (
+    *(service for services in FORWARDED.values() for service in services),
+    OWN,
+)

@@ -31,7 +31,7 @@ def make_edge(keys: ApiKeys, peers: Peers, own: Any, metrics: RpcMetrics) -> Sta
     """Returns the application of the HTTP port; `own` answers the gateway's own RPCs."""
     calls = HttpCalls(metrics)
     json_edge = JsonEdge(calls, keys, peers, own)
-    record = peers.callable(FORWARDED["events"].methods_by_name["RecordCustomerEvents"])
+    record = peers.callable(FORWARDED["events"][0].methods_by_name["RecordCustomerEvents"])
     tracking = TrackingEdge(calls, keys, record)
     listed = [
         ("POST", route.path, "customer events, Segment's protocol") for route in tracking.routes

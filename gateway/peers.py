@@ -29,13 +29,17 @@ class Peers:
             name: PeerChannel(
                 name,
                 addresses[name],
-                services=[descriptor],
+                services=descriptors,
                 signer=signer,
                 speak_as=current_caller,
             )
-            for name, descriptor in FORWARDED.items()
+            for name, descriptors in FORWARDED.items()
         }
-        self._names = {descriptor.full_name: name for name, descriptor in FORWARDED.items()}
+        self._names = {
+            descriptor.full_name: name
+            for name, descriptors in FORWARDED.items()
+            for descriptor in descriptors
+        }
 
     @property
     def stubs(self) -> Stubs:

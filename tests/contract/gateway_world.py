@@ -75,7 +75,7 @@ class StandIn:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.descriptor = FORWARDED[name]
+        self.descriptors = FORWARDED[name]
         self.says: dict[str, Callable[[Any, Any], Any]] = {}
         self.heard: list[tuple[str, Any, dict[str, Any], Any]] = []
         self.server: Server | None = None
@@ -90,7 +90,7 @@ class StandIn:
         )
         self.server = Server(
             f"127.0.0.1:{self.port}",
-            [(self.descriptor, self._add, self), log_service],
+            [*((each, self._add(each), self) for each in self.descriptors), log_service],
             authenticate=signed_caller(signer),
             metrics=RpcMetrics(CollectorRegistry()),
         )
@@ -102,11 +102,15 @@ class StandIn:
             await self.server.stop(grace_s=0)
             self.server = None
 
-    def _add(self, _: Any, server: grpc.aio.Server) -> None:
-        handlers = {method.name: self._handler(method) for method in self.descriptor.methods}
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(self.descriptor.full_name, handlers)]
-        )
+    def _add(self, descriptor: Any) -> Callable[[Any, grpc.aio.Server], None]:
+        handlers = {method.name: self._handler(method) for method in descriptor.methods}
+
+        def add(_: Any, server: grpc.aio.Server) -> None:
+            server.add_generic_rpc_handlers(
+                [grpc.method_handlers_generic_handler(descriptor.full_name, handlers)]
+            )
+
+        return add
 
     def _handler(self, method: Any) -> Any:
         make = MAKERS[method.client_streaming, method.server_streaming]
