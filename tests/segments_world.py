@@ -144,7 +144,7 @@ class SegmentsWorld:
     def __init__(self, pool: asyncpg.Pool, clock: FixedClock):
         self.pool, self.clock = pool, clock
         self.service = compose(clock)
-        self.kernel = make_kernel(pool, self.service, 1, clock)
+        self.kernel = make_kernel(pool, self.service, 1, clock, secret=b"")
         self.consumer = self.service.consumers[0]
         self.upkeep = self.new_upkeep()
         self.history: list[Recorded] = []

@@ -1,32 +1,43 @@
-"""What becomes of a batch of customer events: each is refused, repeats another, or is new. Pure.
+"""What becomes of a batch of customer events, each on its own. Pure.
 
-The first valid customer event of a message id is the one that counts, in the batch as in the log.
-One that was refused was never there, so it does not stand in the way of a valid one with its id.
+Each is refused, sampled out, repeats another, or is new: recorded, or kept in quarantine. The first
+valid customer event of a message id is the one that counts, in the batch as in the log. One that
+was refused was never there, so it does not stand in the way of a valid one with its id.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rapport.events.v1.events_pb2 import CustomerEventRecorded
+from rapport.events.v1.customer_event_pb2 import CustomerEventType
+from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
 from rapport.events.v1.service_pb2 import Receipt, ReceiptOutcome
-from services.events.schema import made_up_message_id, occur_us_of, refusal_of
+from services.events.door import Admitted, Door, SampledOut, admit
+from services.events.schema import Reason, Refusal, made_up_message_id, occur_us_of
+from services.events.suppressed import hashes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
 
+Fact = CustomerEventRecorded | CustomerEventQuarantined
+
 _STREAM_PREFIX = "message-"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
 
 _ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
 _DUPLICATE = ReceiptOutcome.RECEIPT_OUTCOME_DUPLICATE
 _REFUSED = ReceiptOutcome.RECEIPT_OUTCOME_REFUSED
+_QUARANTINED = ReceiptOutcome.RECEIPT_OUTCOME_QUARANTINED
+_SAMPLED_OUT = ReceiptOutcome.RECEIPT_OUTCOME_SAMPLED_OUT
+_TURNED_AWAY = (_REFUSED, _SAMPLED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +48,78 @@ class Place:
     position: int
 
 
+class Fresh(NamedTuple):
+    """A customer event that may go into the log, when it happened, and who must not be in it."""
+
+    fact: Fact
+    occur_time: datetime
+    suspects: frozenset[str]
+
+
+class Tally(NamedTuple):
+    """What is counted together: customer events of one type, name and outcome.
+
+    Only track calls are counted by name: pages and screens have as many names as there are urls.
+    """
+
+    type: CustomerEventType.ValueType
+    name: str
+    outcome: ReceiptOutcome.ValueType
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """How a batch comes in: through which door, when, and in which call or import.
+
+    `suppression_key` hashes identifiers where the workspace has suppressed some.
+    """
+
+    door: Door
+    receive_time: datetime
+    call: str
+    import_name: str = ""
+    suppression_key: bytes = b""
+
+
 class Batch:
     """The customer events of one call, judged as they came.
 
-    `fresh` holds what may be recorded, by stream, each with the time it happened. Whether it is new
-    only the log knows.
+    `fresh` holds what may go into the log, by stream. Whether it is new only the log knows.
     """
 
-    def __init__(self, sent: Iterable[CustomerEvent], *, receive_time: datetime, call: str) -> None:
-        """Judges them; missing ids are made from `call`, which a repeated call has again."""
-        self.fresh: dict[str, tuple[CustomerEventRecorded, datetime]] = {}
-        self._receive_us = (receive_time - _EPOCH) // timedelta(microseconds=1)
+    def __init__(self, sent: Iterable[CustomerEvent], inlet: Inlet) -> None:
+        """Judges them; missing ids are made from the call, which a repeated call has again."""
+        self.fresh: dict[str, Fresh] = {}
+        self._inlet = inlet
+        self._receive_us = (inlet.receive_time - _EPOCH) // timedelta(microseconds=1)
+        self._kinds: list[tuple[CustomerEventType.ValueType, str]] = []
         self._receipts: list[Receipt] = []
         for place, customer_event in enumerate(sent):
-            self._receipts.append(self._judge(customer_event, call=call, place=place))
+            kind = customer_event.type
+            self._kinds.append((kind, customer_event.name if kind == _TRACK else ""))
+            self._receipts.append(self._judge(customer_event, place))
+
+    @property
+    def suspects(self) -> set[str]:
+        """The ids of all suppressions that would concern the batch."""
+        return {suspect for fresh in self.fresh.values() for suspect in fresh.suspects}
+
+    def suppress(self, suppressed: Collection[str]) -> None:
+        """Refuses what comes with a suppressed identifier."""
+        for receipt in self._receipts:
+            fresh = self.fresh.get(stream_of(receipt.message_id))
+            if receipt.outcome in _TURNED_AWAY or fresh is None:
+                continue
+            if not fresh.suspects.isdisjoint(suppressed):
+                receipt.outcome = _REFUSED
+                receipt.reason = Reason.SUPPRESSED
+                receipt.detail = "it comes with an identifier that is suppressed"
+        self.fresh = {
+            stream: fresh
+            for stream, fresh in self.fresh.items()
+            if fresh.suspects.isdisjoint(suppressed)
+        }
 
     def receipts(
         self, *, recorded: Mapping[str, Place], known: Mapping[str, Place]
@@ -58,50 +127,80 @@ class Batch:
         """The receipts in the batch's order, of streams `recorded` now or `known` before."""
         told: set[str] = set()
         for receipt in self._receipts:
-            if receipt.outcome == _REFUSED:
+            if receipt.outcome in _TURNED_AWAY:
                 continue
             stream = stream_of(receipt.message_id)
             place = recorded.get(stream)
             if place is not None and stream not in told:
-                receipt.outcome = _ACCEPTED
+                is_recorded = isinstance(self.fresh[stream].fact, CustomerEventRecorded)
+                receipt.outcome = _ACCEPTED if is_recorded else _QUARANTINED
                 told.add(stream)
             else:
                 receipt.outcome = _DUPLICATE
+                receipt.ClearField("reason")
+                receipt.ClearField("detail")
                 place = place or known[stream]
             receipt.partition, receipt.position = place.partition, place.position
         return self._receipts
 
-    def _judge(self, sent: CustomerEvent, *, call: str, place: int) -> Receipt:
-        refusal = refusal_of(sent)
-        if refusal is not None:
+    def turned_away(self) -> Counter[Tally]:
+        """How often what was not recorded, by receipts that have been answered."""
+        return Counter(
+            Tally(*kind, receipt.outcome, receipt.reason)
+            for kind, receipt in zip(self._kinds, self._receipts, strict=True)
+            if receipt.outcome not in (_ACCEPTED, _QUARANTINED)
+        )
+
+    def _judge(self, sent: CustomerEvent, place: int) -> Receipt:
+        sent.ClearField("violations")
+        sent.ClearField("time_flags")
+        # Of what was sent: a retry has the same id, even if transformations have changed meanwhile.
+        message_id = sent.message_id or made_up_message_id(sent, call=self._inlet.call, place=place)
+        found = admit(self._inlet.door, sent)
+        if isinstance(found, Refusal):
             return Receipt(
                 message_id=sent.message_id,
                 outcome=_REFUSED,
-                reason=refusal.reason,
-                detail=refusal.detail,
+                reason=found.reason,
+                detail=found.detail,
             )
-        message_id = sent.message_id or made_up_message_id(sent, call=call, place=place)
+        if isinstance(found, SampledOut):
+            return Receipt(message_id=message_id, outcome=_SAMPLED_OUT)
         stream = stream_of(message_id)
         if stream not in self.fresh:
-            self.fresh[stream] = self._stamp(sent, message_id)
-        return Receipt(message_id=message_id)
+            self.fresh[stream] = self._stamp(found, message_id)
+        if found.quarantine is None:
+            return Receipt(message_id=message_id)
+        return Receipt(
+            message_id=message_id, reason=found.quarantine.reason, detail=found.quarantine.detail
+        )
 
-    def _stamp(
-        self, sent: CustomerEvent, message_id: str
-    ) -> tuple[CustomerEventRecorded, datetime]:
-        """The fact: what was sent as it was sent, with our two times."""
+    def _stamp(self, admitted: Admitted, message_id: str) -> Fresh:
+        """The fact: what was sent as it was let in, with our two times."""
+        sent = admitted.opened.event
         occur_us = occur_us_of(sent, receive_us=self._receive_us)
-        fact = CustomerEventRecorded(customer_event=sent)
+        make = CustomerEventRecorded if admitted.quarantine is None else CustomerEventQuarantined
+        fact = make(customer_event=sent)
         stamped = fact.customer_event
         stamped.message_id = message_id
+        stamped.source = self._inlet.door.source
+        stamped.import_name = self._inlet.import_name
         _set_time(stamped.receive_time, self._receive_us)
         _set_time(stamped.occur_time, occur_us)
-        return fact, _EPOCH + timedelta(microseconds=occur_us)
+        suspects: frozenset[str] = frozenset()
+        if self._inlet.door.has_suppressions:
+            suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.opened))
+        return Fresh(fact, _EPOCH + timedelta(microseconds=occur_us), suspects)
 
 
 def stream_of(message_id: str) -> str:
     """The stream of one customer event: another message id, whatever it holds, another stream."""
     return f"{_STREAM_PREFIX}{message_id}"
+
+
+def message_id_of(stream: str) -> str:
+    """The message id of the customer event whose stream this is."""
+    return stream.removeprefix(_STREAM_PREFIX)
 
 
 def _set_time(time: Timestamp, at_us: int) -> None:

@@ -1,15 +1,16 @@
 """The rules of one customer event: why it is refused, and when it happened. Pure.
 
-Of several rules that a customer event breaks, the first in `_RULES` is told. JSON is what orjson
-takes for it: no NaN, no lone surrogate, no number beyond a double.
+Of several rules that a customer event breaks, the first in `_RULES` is told, those of JSON last.
+JSON is what orjson takes for it: no NaN, no lone surrogate, no number beyond a double.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -60,6 +61,10 @@ class Reason(StrEnum):
     JSON_INVALID = "JSON_INVALID"
     JSON_TOO_DEEP = "JSON_TOO_DEEP"
     TIME_INVALID = "TIME_INVALID"
+    TYPE_NOT_ALLOWED = "TYPE_NOT_ALLOWED"
+    SUPPRESSED = "SUPPRESSED"
+    PLAN_VIOLATED = "PLAN_VIOLATED"
+    DROPPED = "DROPPED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,48 @@ class Refusal:
     detail: str
 
 
-def refusal_of(sent: CustomerEvent) -> Refusal | None:
-    """The first rule that a customer event breaks, or None when it may be recorded."""
+@dataclass(slots=True)
+class Opened:
+    """A customer event with its JSON objects read, so that nobody reads them twice.
+
+    Who changes `properties`, `traits` or `context` adds the name to `changed`, and `closed` writes
+    them back.
+    """
+
+    event: CustomerEvent
+    properties: dict[str, Any]
+    traits: dict[str, Any]
+    context: dict[str, Any]
+    changed: set[str] = dataclasses.field(default_factory=set)
+
+    def closed(self) -> CustomerEvent:
+        """The customer event with what was changed written back as JSON."""
+        for name in self.changed:
+            value = getattr(self, name)
+            setattr(self.event, name, orjson.dumps(value).decode() if value else "")
+        self.changed.clear()
+        return self.event
+
+
+def open_event(sent: CustomerEvent) -> Opened | Refusal:
+    """A customer event that may be recorded, opened, or the first rule that it breaks."""
     for rule in _RULES:
         refusal = rule(sent)
         if refusal is not None:
             return refusal
-    return None
+    objects: dict[str, dict[str, Any]] = {}
+    for name in _JSON_FIELDS:
+        found = _read_json(name, getattr(sent, name))
+        if isinstance(found, Refusal):
+            return found
+        objects[name] = found
+    return Opened(sent, **objects)
+
+
+def refusal_of(sent: CustomerEvent) -> Refusal | None:
+    """The first rule that a customer event breaks, or None when it may be recorded."""
+    found = open_event(sent)
+    return found if isinstance(found, Refusal) else None
 
 
 def occur_us_of(sent: CustomerEvent, *, receive_us: int) -> int:
@@ -144,24 +184,22 @@ def _check_presence(sent: CustomerEvent) -> Refusal | None:
     return None
 
 
-def _check_json(sent: CustomerEvent) -> Refusal | None:
-    for field in _JSON_FIELDS:
-        text: str = getattr(sent, field)
-        if not text:
-            continue
-        try:
-            parsed = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            return Refusal(Reason.JSON_INVALID, f"{field} is not JSON: {error}")
-        if type(parsed) is not dict:
-            return Refusal(Reason.JSON_INVALID, f"{field} must be a JSON object")
-        if text.count("{") + text.count("[") > JSON_DEPTH_MAX and _depth(parsed) > JSON_DEPTH_MAX:
-            detail = f"{field} is nested more than {JSON_DEPTH_MAX} levels deep"
-            return Refusal(Reason.JSON_TOO_DEEP, detail)
-        # An escaped backslash may stand before a plain "u0000".
-        if _NUL_IN_JSON in text and _NUL_IN_JSON in text.replace("\\\\", ""):
-            return _forbidden(field)
-    return None
+def _read_json(name: str, text: str) -> dict[str, Any] | Refusal:
+    if not text:
+        return {}
+    try:
+        parsed = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Refusal(Reason.JSON_INVALID, f"{name} is not JSON: {error}")
+    if type(parsed) is not dict:
+        return Refusal(Reason.JSON_INVALID, f"{name} must be a JSON object")
+    if text.count("{") + text.count("[") > JSON_DEPTH_MAX and _depth(parsed) > JSON_DEPTH_MAX:
+        detail = f"{name} is nested more than {JSON_DEPTH_MAX} levels deep"
+        return Refusal(Reason.JSON_TOO_DEEP, detail)
+    # An escaped backslash may stand before a plain "u0000".
+    if _NUL_IN_JSON in text and _NUL_IN_JSON in text.replace("\\\\", ""):
+        return _forbidden(name)
+    return parsed
 
 
 def _check_times(sent: CustomerEvent) -> Refusal | None:
@@ -178,7 +216,6 @@ _RULES: tuple[Callable[[CustomerEvent], Refusal | None], ...] = (
     _check_size,
     _check_texts,
     _check_presence,
-    _check_json,
     _check_times,
 )
 

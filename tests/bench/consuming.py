@@ -45,7 +45,7 @@ def projection_of(
     [consumer] = service.consumers
     return Projection(
         pool=pool,
-        log=make_kernel(pool, service, 1, SystemClock()).log,
+        log=make_kernel(pool, service, 1, SystemClock(), secret=b"").log,
         consumer=consumer,
         source=source,
         partition=0,

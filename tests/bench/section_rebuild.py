@@ -84,7 +84,7 @@ async def rebuilt(
     pool: Pool, service: Service, view: AnyView, sources: Mapping[str, Pool]
 ) -> Rebuilt:
     """Prepares a view: builds it once to know its rows. Without sources it reads its own log."""
-    log = make_kernel(pool, service, 1, SystemClock()).log
+    log = make_kernel(pool, service, 1, SystemClock(), secret=b"").log
     types = {consumer.name: consumer.event_types for consumer in service.consumers}
     readers = {name: own_source(source).read for name, source in sources.items()}
     rebuild = Rebuild(pool, log, view, types.get(view.name, service.event_types), readers)

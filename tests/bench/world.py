@@ -167,7 +167,7 @@ async def kernel_of(service: Service, database_url: str) -> AsyncIterator[Kernel
     clock = SystemClock()
     async with open_pool(database_url) as pool:
         await prepare_database(pool, service, 1, clock)
-        kernel = make_kernel(pool, service, 1, clock)
+        kernel = make_kernel(pool, service, 1, clock, secret=b"")
         commits = asyncio.create_task(kernel.group_commit.run())
         try:
             yield kernel

@@ -57,9 +57,7 @@ class Chaos:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chaos(shared_dir: Path) -> AsyncIterator[Chaos]:
     """One whole platform with servers of its own for all chaos tests: it must bear them all."""
-    settings = Settings(
-        data_dir=shared_dir / "chaos", grpc_port=free_port(), http_port=free_port()
-    )
+    settings = Settings(data_dir=shared_dir / "chaos", grpc_port=free_port(), http_port=free_port())
     shared = Chaos(settings, await Platform(settings).__aenter__())
     try:
         yield shared

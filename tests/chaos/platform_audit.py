@@ -200,7 +200,7 @@ class Audit:
     async def _assert_rebuilt_equals_live(self, name):
         """Each view, built again from position 1, has the same rows."""
         service, pool = DECLARED[name], self._pools[name]
-        kernel = make_kernel(pool, service, 1, SystemClock())
+        kernel = make_kernel(pool, service, 1, SystemClock(), secret=b"")
         consumers = {consumer.name: consumer for consumer in service.consumers}
         for view in (*service.views, *(consumer.view for consumer in consumers.values())):
             consumer = consumers.get(view.name)

@@ -1,7 +1,8 @@
 """The view `customer_events`: one slim row per customer event, to filter and sort a list by.
 
 The customer events themselves stay in the log, which is in the same database; a page is found here
-and then filled from there.
+and then filled from there. What is in quarantine, or was retracted, has no row. How many came is
+counted beside, per hour (`counts.py`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
-from rapport.events.v1.events_pb2 import CustomerEventRecorded
+from rapport.events.v1.events_pb2 import (
+    CustomerEventQuarantined,
+    CustomerEventRecorded,
+    CustomerEventRetracted,
+)
+from rapport.events.v1.service_pb2 import ReceiptOutcome, WatchedCustomerEvent
+from services.events.projections import counts
 from services.events.receipts import stream_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.log import read_stream
+from services.kernel.log.sql import columns
 from services.kernel.views.checkpoint import read_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from asyncpg import Pool
 
@@ -42,6 +50,8 @@ create table {schema}.customer_events (
     user_id text collate "C",
     anonymous_id text collate "C",
     group_id text collate "C",
+    source text collate "C",
+    import_name text collate "C",
     occur_time timestamptz not null,
     receive_time timestamptz not null,
     primary key (workspace, receive_time, position, partition)
@@ -55,6 +65,8 @@ create index on {schema}.customer_events (workspace, anonymous_id, receive_time)
 create index on {schema}.customer_events (workspace, group_id, receive_time)
     where group_id is not null;
 create index on {schema}.customer_events (workspace, name, receive_time) where name is not null;
+create index on {schema}.customer_events (workspace, import_name, message_id)
+    where import_name is not null;
 """
 
 COLUMNS = (
@@ -67,9 +79,17 @@ COLUMNS = (
     "user_id",
     "anonymous_id",
     "group_id",
+    "source",
+    "import_name",
     "occur_time",
     "receive_time",
 )
+
+_FORGET = """
+delete from {schema}.customer_events c
+using unnest($1::text[], $2::text[]) gone (workspace, message_id)
+where c.workspace = gone.workspace and c.message_id = gone.message_id
+"""
 
 _PAYLOADS = """
 select e.type, e.data
@@ -78,20 +98,34 @@ join kernel.events e using (partition, position)
 order by asked.place
 """
 
-_FIELDS = Fields(
+_BY_NAME = {
+    "message_id": Field("message_id", Kind.TEXT, sortable=True, immutable=True, nullable=False),
+    "type": Field("type", Kind.ENUM, values=dict(CustomerEventType.items())),
+    "name": Field("name", Kind.TEXT, sortable=True, immutable=True),
+    "user_id": Field("user_id", Kind.TEXT, sortable=True, immutable=True),
+    "anonymous_id": Field("anonymous_id", Kind.TEXT, sortable=True, immutable=True),
+    "group_id": Field("group_id", Kind.TEXT, sortable=True, immutable=True),
+    "source": Field("source", Kind.TEXT, sortable=True, immutable=True),
+    "import": Field("import_name", Kind.TEXT, sortable=True, immutable=True),
+    "position": Field("position", Kind.INTEGER, sortable=True, immutable=True, nullable=False),
+    "occur_time": Field(
+        "occur_time", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False
+    ),
+    "receive_time": Field(
+        "receive_time", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False
+    ),
+}
+_FIELDS = Fields(_BY_NAME, searched=("name",))
+_WATCHED_FIELDS = Fields(
     {
-        "message_id": Field("message_id", Kind.TEXT, sortable=True, immutable=True, nullable=False),
-        "type": Field("type", Kind.ENUM, values=dict(CustomerEventType.items())),
-        "name": Field("name", Kind.TEXT, sortable=True, immutable=True),
-        "user_id": Field("user_id", Kind.TEXT, sortable=True, immutable=True),
-        "anonymous_id": Field("anonymous_id", Kind.TEXT, sortable=True, immutable=True),
-        "group_id": Field("group_id", Kind.TEXT, sortable=True, immutable=True),
-        "position": Field("position", Kind.INTEGER, sortable=True, immutable=True, nullable=False),
-        "occur_time": Field(
-            "occur_time", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False
-        ),
-        "receive_time": Field(
-            "receive_time", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False
+        **_BY_NAME,
+        "outcome": Field(
+            "outcome",
+            Kind.ENUM,
+            values={
+                "RECORDED": ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED,
+                "QUARANTINED": ReceiptOutcome.RECEIPT_OUTCOME_QUARANTINED,
+            },
         ),
     },
     searched=("name",),
@@ -102,18 +136,32 @@ class CustomerEventsView:
     """The rows of `customer_events`."""
 
     name = "customer_events"
-    shape = 1
+    shape = 2
 
     def tables(self, schema: str) -> str:
-        """The table and what lists of it need."""
-        return _TABLES.format(schema=f'"{schema}"')
+        """The tables and what lists of them need."""
+        quoted = f'"{schema}"'
+        return _TABLES.format(schema=quoted) + counts.TABLES.format(schema=quoted)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        """Add a row per customer event."""
-        rows = [row_of(event) for event in events if isinstance(event.event, CustomerEventRecorded)]
+        """Add a row per customer event that counts, and forget what was retracted."""
+        recorded: dict[tuple[str, str], Recorded] = {}
+        retracted: set[tuple[str, str]] = set()
+        for event in events:
+            if isinstance(event.event, CustomerEventRecorded):
+                recorded[event.workspace, event.stream] = event
+            elif isinstance(event.event, CustomerEventRetracted):
+                recorded.pop((event.workspace, event.stream), None)
+                retracted.add((event.workspace, event.event.message_id))
+        if retracted:
+            await tx.execute(_FORGET.format(schema=f'"{schema}"'), *columns(sorted(retracted)))
         await tx.copy_records_to_table(
-            "customer_events", schema_name=schema, columns=COLUMNS, records=rows
+            "customer_events",
+            schema_name=schema,
+            columns=COLUMNS,
+            records=[row_of(event) for event in recorded.values()],
         )
+        await counts.count(tx, f'"{schema}"', events)
 
 
 VIEW = CustomerEventsView()
@@ -160,9 +208,14 @@ class CustomerEvents:
 
     async def get(self, workspace: str, message_id: str) -> CustomerEvent | None:
         """A customer event straight from the log, which is never behind."""
-        for envelope in await read_stream(self.pool, workspace, stream_of(message_id), limit=1):
-            return self._read(envelope.type, envelope.data)
-        return None
+        found = None
+        for envelope in await read_stream(self.pool, workspace, stream_of(message_id)):
+            fact = self.event_types.message(envelope.type, envelope.data)
+            if isinstance(fact, CustomerEventRecorded):
+                found = fact.customer_event
+            elif isinstance(fact, CustomerEventRetracted):
+                found = None
+        return found
 
     def _read(self, full_name: str, data: bytes) -> CustomerEvent:
         fact = self.event_types.message(full_name, data)
@@ -172,7 +225,7 @@ class CustomerEvents:
 
 def row_of(event: Recorded) -> tuple[object, ...]:
     """The row of one customer event, in the order of COLUMNS."""
-    assert isinstance(event.event, CustomerEventRecorded)
+    assert isinstance(event.event, CustomerEventRecorded | CustomerEventQuarantined)
     fact = event.event.customer_event
     return (
         event.workspace,
@@ -184,6 +237,42 @@ def row_of(event: Recorded) -> tuple[object, ...]:
         fact.user_id or None,
         fact.anonymous_id or None,
         fact.group_id or None,
+        fact.source or None,
+        fact.import_name or None,
         event.occur_time,
         fact.receive_time.ToDatetime(tzinfo=UTC),
     )
+
+
+def watched(text: str) -> Callable[[Sequence[Recorded]], list[WatchedCustomerEvent]]:
+    """What picks those out of the log's events that a watch with this filter tells."""
+    wanted = _WATCHED_FIELDS.filter(text)
+
+    def matching(events: Sequence[Recorded]) -> list[WatchedCustomerEvent]:
+        return [
+            WatchedCustomerEvent(
+                customer_event=event.event.customer_event,
+                outcome=_outcome(event.event),
+                position=event.position,
+                partition=event.partition,
+            )
+            for event in events
+            if isinstance(event.event, CustomerEventRecorded | CustomerEventQuarantined)
+            and wanted.matches(_watched_row(event))
+        ]
+
+    return matching
+
+
+def _watched_row(event: Recorded) -> dict[str, object]:
+    fact = event.event
+    assert isinstance(fact, CustomerEventRecorded | CustomerEventQuarantined)
+    return dict(zip(COLUMNS, row_of(event), strict=True)) | {"outcome": _outcome(fact)}
+
+
+def _outcome(
+    fact: CustomerEventRecorded | CustomerEventQuarantined,
+) -> ReceiptOutcome.ValueType:
+    if isinstance(fact, CustomerEventRecorded):
+        return ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
+    return ReceiptOutcome.RECEIPT_OUTCOME_QUARANTINED

@@ -39,7 +39,7 @@ class StreamState:
 
     `state` is the serialised state, or None when it must be folded from `history`; the times are
     those of the first and last event's recording. For a probed stream `first_position` is where
-    its first event is.
+    its first event is, and `last_type` the full name of its last event.
     """
 
     version: int = 0
@@ -48,6 +48,7 @@ class StreamState:
     state: bytes | None = None
     history: Sequence[Envelope] = ()
     first_position: int = 0
+    last_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Work:
     """One unit of a group.
 
     `shapes` names the streams whose states are loaded, with the shape number the decider
-    understands; `probed` names streams of which only the existence is asked. `decide` is pure and
+    understands; `probed` names streams of which only the ends are asked. `decide` is pure and
     raises a RapportError to refuse. `resource_name` turns a stream into the name that an error
     may show.
     """

@@ -69,7 +69,9 @@ async def run(service: Service, config: ServiceConfig, words: Sequence[str]) -> 
     }
     try:
         async with open_pool(config.database_url) as pool:
-            kernel = make_kernel(pool, service, config.partitions, SystemClock())
+            kernel = make_kernel(
+                pool, service, config.partitions, SystemClock(), secret=config.internal_secret
+            )
             await commands[asked.command](service, config, kernel, asked)
     except (OperatorError, RebuildError, DifferenceError, RapportError) as error:
         console = _console_on(sys.stderr, stderr=True)

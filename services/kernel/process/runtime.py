@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hmac
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -87,6 +88,8 @@ class Kernel:
     bell: Bell
     clock: Clock
     new_id: Callable[[], UUID]
+    # 32 bytes for a label that only the platform can make, and makes again whenever it is asked.
+    derive_key: Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +166,13 @@ async def prepare_database(pool: Pool, service: Service, partitions: int, clock:
         await create_tables(connection, service.tables)
 
 
-def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> Kernel:
-    """Build what RPCs need on a prepared database; nothing runs yet."""
+def make_kernel(
+    pool: Pool, service: Service, partitions: int, clock: Clock, *, secret: bytes
+) -> Kernel:
+    """Build what RPCs need on a prepared database; nothing runs yet.
+
+    `secret` is the platform's internal one, from which keys are derived.
+    """
     log = Log(service=service.name, partitions=partitions, clock=clock, new_id=new_id)
     group_commit = GroupCommit(pool, log, service.views)
     return Kernel(
@@ -179,6 +187,7 @@ def make_kernel(pool: Pool, service: Service, partitions: int, clock: Clock) -> 
         bell=Bell(),
         clock=clock,
         new_id=new_id,
+        derive_key=lambda label: hmac.digest(secret, f"key/{label}".encode(), "sha256"),
     )
 
 
@@ -195,7 +204,7 @@ async def running(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(config.database_url))
         await prepare_database(pool, service, config.partitions, clock)
-        kernel = make_kernel(pool, service, config.partitions, clock)
+        kernel = make_kernel(pool, service, config.partitions, clock, secret=config.internal_secret)
         feed = await stack.enter_async_context(
             FeedConnection(config.nats_url, name=f"rapport {service.name}")
         )

@@ -1,0 +1,1 @@
+"""The rules of what people decide about collection, a file per aggregate."""

@@ -1,0 +1,178 @@
+"""How many customer events came, per hour, source, type, name and outcome.
+
+What is in the log is counted by the view, from the log: exact, whatever crashes. What never got
+there, as it was refused, a duplicate or sampled out, is counted at the door, after the answer was
+decided: a crash at that moment loses the count, never the answer. Only track calls are counted by
+name, for pages and screens have as many names as there are urls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from rapport.events.v1.customer_event_pb2 import CustomerEventType
+from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
+from rapport.events.v1.service_pb2 import CustomerEventCount, ReceiptOutcome
+from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.paging import Listing, Row, Table
+from services.kernel.log.recorded import timestamp_of
+from services.kernel.log.sql import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncpg import Pool
+
+    from rapport.events.v1.service_pb2 import (
+        ListCustomerEventCountsRequest,
+    )
+    from services.events.receipts import Tally
+    from services.kernel.log.recorded import Recorded
+    from services.kernel.log.sql import Tx
+    from services.kernel.process.runtime import Kernel
+
+TABLES = """
+create table {schema}.counts (
+    workspace text not null,
+    hour timestamptz not null,
+    source text collate "C" not null,
+    type smallint not null,
+    name text collate "C" not null,
+    outcome smallint not null,
+    reason text collate "C" not null,
+    count bigint not null,
+    primary key (workspace, hour, source, type, name, outcome, reason)
+);
+"""
+
+TURNED_AWAY_TABLES = """
+create schema if not exists door;
+create table if not exists door.turned_away (
+    workspace text not null,
+    hour timestamptz not null,
+    source text collate "C" not null,
+    type smallint not null,
+    name text collate "C" not null,
+    outcome smallint not null,
+    reason text collate "C" not null,
+    count bigint not null,
+    primary key (workspace, hour, source, type, name, outcome, reason)
+);
+"""
+"""What the door itself counts is no view: it is not in the log."""
+
+_COLUMNS = "workspace, hour, source, type, name, outcome, reason, count"
+
+_ADD = f"""
+insert into {{table}} as known ({_COLUMNS})
+select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::int[], $5::text[], $6::int[],
+                     $7::text[], $8::bigint[])
+on conflict (workspace, hour, source, type, name, outcome, reason)
+do update set count = known.count + excluded.count
+"""
+
+# A name that no column could hold as it is part of the key, and is refused for its length anyway.
+_NAME_CHARACTERS_MAX = 500
+_TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
+_OUTCOMES = {
+    name.removeprefix("RECEIPT_OUTCOME_"): value for name, value in ReceiptOutcome.items() if value
+}
+_TYPES = {
+    name.removeprefix("CUSTOMER_EVENT_TYPE_"): value for name, value in CustomerEventType.items()
+}
+
+_ID = "concat_ws('/', extract(epoch from hour)::bigint, source, type, outcome, reason, name)"
+_BOTH = f"""(
+    select {_ID} as id, {_COLUMNS} from customer_events.counts
+    union all
+    select {_ID} as id, {_COLUMNS} from door.turned_away
+) as counts"""
+
+LISTING = Listing(
+    method="ListCustomerEventCounts",
+    table=Table(_BOTH, key="id", positions=None),
+    columns=_COLUMNS,
+    fields=Fields(
+        {
+            "hour": Field("hour", Kind.TIMESTAMP, sortable=True, immutable=True, nullable=False),
+            "source": Field("source", Kind.TEXT, sortable=True, immutable=True, nullable=False),
+            "type": Field("type", Kind.ENUM, values=_TYPES),
+            "name": Field("name", Kind.TEXT, sortable=True, immutable=True, nullable=False),
+            "outcome": Field("outcome", Kind.ENUM, values=_OUTCOMES),
+            "reason": Field("reason", Kind.TEXT),
+        },
+        searched=("name",),
+    ),
+    default_order="hour desc, source, name",
+)
+
+Counted = tuple[str, object, str, int, str, int, str]
+
+
+async def count(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
+    """Adds what came into the log to the counts of a view."""
+    counted: Counter[Counted] = Counter()
+    for event in events:
+        fact = event.event
+        if isinstance(fact, CustomerEventRecorded):
+            outcome = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
+        elif isinstance(fact, CustomerEventQuarantined):
+            outcome = ReceiptOutcome.RECEIPT_OUTCOME_QUARANTINED
+        else:
+            continue
+        sent = fact.customer_event
+        hour = sent.receive_time.ToDatetime(tzinfo=UTC).replace(minute=0, second=0, microsecond=0)
+        name = sent.name if sent.type == _TRACK else ""
+        counted[event.workspace, hour, sent.source, sent.type, name, outcome, ""] += 1
+    await _add(tx, f"{schema}.counts", counted)
+
+
+async def count_turned_away(
+    kernel: Kernel, workspace: str, source: str, tallies: Mapping[Tally, int]
+) -> None:
+    """Counts what did not get into the log."""
+    if not tallies:
+        return
+    hour = kernel.clock.now().replace(minute=0, second=0, microsecond=0)
+    counted: Counter[Counted] = Counter()
+    for tally, number in tallies.items():
+        name = tally.name[:_NAME_CHARACTERS_MAX].replace("\0", "")
+        row = (workspace, hour, source, tally.type, name, tally.outcome, tally.reason)
+        counted[row] += number
+    await _add(kernel.pool, "door.turned_away", counted)
+
+
+async def _add(connection: Tx | Pool, table: str, counted: Mapping[Counted, int]) -> None:
+    if counted:
+        # In one order everywhere, so that two that add at once wait for each other in turn.
+        rows = [(*row, number) for row, number in sorted(counted.items(), key=lambda it: str(it))]
+        await connection.execute(_ADD.format(table=table), *columns(rows))
+
+
+async def list_counts(
+    pool: Pool, workspace: str, request: ListCustomerEventCountsRequest
+) -> tuple[list[CustomerEventCount], str]:
+    """A page of counts, and the token of the next page."""
+    query = LISTING.query(
+        workspace=workspace,
+        filter=request.filter,
+        order_by=request.order_by,
+        page_size=request.page_size,
+        page_token=request.page_token,
+    )
+    page = query.page(await pool.fetch(query.sql, *query.args))
+    return [_told(row) for row in page.rows], page.next_page_token
+
+
+def _told(row: Row) -> CustomerEventCount:
+    return CustomerEventCount(
+        hour=timestamp_of(row["hour"]),
+        source=row["source"],
+        type=row["type"],
+        name=row["name"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        count=row["count"],
+    )

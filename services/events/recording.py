@@ -1,0 +1,148 @@
+"""The one way in which customer events get into the log, whoever brings them.
+
+A batch is judged at the door of its source, and what may be recorded goes into the log under the
+head lock, where it is seen what was there before. Everything accepted or quarantined is on disk
+when the receipts are answered.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from rapport.events.v1.service_pb2 import RecordCustomerEventsResponse
+from services.events.projections.counts import count_turned_away
+from services.events.projections.suppressions import suppressed_among, suppression_key
+from services.events.receipts import Batch, Fresh, Inlet, Place
+from services.kernel.command.work import Change, Outcome, StreamState, Work
+from services.kernel.errors import FailedPrecondition, ResourceExhausted
+from services.kernel.log.log import NO_STREAM, Append, NewEvent, Origin
+from services.kernel.log.tokens import encode_write_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rapport.events.v1.customer_event_pb2 import CustomerEvent
+    from services.events.projections.doors import Doors
+    from services.kernel.process.runtime import Kernel
+
+# What may wait to be recorded; whoever comes then is told to come again.
+IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
+
+_RETRACTED = CustomerEventRetracted.DESCRIPTOR.full_name
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Records customer events; one per process, so that it knows what is on its way."""
+
+    kernel: Kernel
+    doors: Doors
+    _in_flight_bytes: int = field(default=0, init=False)
+
+    async def record(
+        self,
+        origin: Origin,
+        customer_events: Sequence[CustomerEvent],
+        *,
+        source: str,
+        import_name: str = "",
+    ) -> RecordCustomerEventsResponse:
+        """Records what is valid and new; answers when it is durable.
+
+        `source` is `sources/{id}` or empty. Raises FailedPrecondition when it is disabled,
+        ResourceExhausted when too much waits, and what the group commit raises.
+        """
+        door = await self.doors.of(origin.workspace, source)
+        if door.is_disabled:
+            message = f"{source} is disabled: nothing it sends is taken"
+            raise FailedPrecondition(message, resource=source, state="DISABLED")
+        batch = Batch(
+            customer_events,
+            Inlet(
+                door=door,
+                receive_time=self.kernel.clock.now(),
+                call=origin.correlation_id,
+                import_name=import_name,
+                suppression_key=suppression_key(self.kernel.derive_key, origin.workspace),
+            ),
+        )
+        if suspects := batch.suspects:
+            batch.suppress(await suppressed_among(self.kernel.pool, origin.workspace, suspects))
+        response = await self._commit(_Recording(self.kernel, origin, batch))
+        await count_turned_away(self.kernel, origin.workspace, source, batch.turned_away())
+        return response
+
+    async def _commit(self, recording: _Recording) -> RecordCustomerEventsResponse:
+        batch = recording.batch
+        if not batch.fresh:
+            return recording.response({})
+        size_bytes = sum(fresh.fact.ByteSize() for fresh in batch.fresh.values())
+        with self._in_flight(size_bytes):
+            answer = await self.kernel.group_commit.submit(recording.work())
+        return cast("RecordCustomerEventsResponse", answer)
+
+    @contextmanager
+    def _in_flight(self, size_bytes: int) -> Iterator[None]:
+        if self._in_flight_bytes + size_bytes > IN_FLIGHT_BYTES_MAX:
+            raise ResourceExhausted("IN_FLIGHT_BYTES_MAX", IN_FLIGHT_BYTES_MAX)
+        self._in_flight_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._in_flight_bytes -= size_bytes
+
+
+class _Recording:
+    """One batch on its way through a group commit: what its message ids met in the log."""
+
+    def __init__(self, kernel: Kernel, origin: Origin, batch: Batch) -> None:
+        self.batch = batch
+        self._log = kernel.log
+        self._origin = origin
+        self._known: dict[str, Place] = {}
+
+    def work(self) -> Work:
+        """What the group commit shall do."""
+        return Work(
+            origin=self._origin,
+            decide=self._decide,
+            respond=self._respond,
+            probed=list(self.batch.fresh),
+        )
+
+    def response(self, recorded: Mapping[str, Place]) -> RecordCustomerEventsResponse:
+        """Receipts, and a token that covers duplicates, too: a retry must read its own write."""
+        reached: dict[int, int] = {}
+        for place in (*self._known.values(), *recorded.values()):
+            reached[place.partition] = max(place.position, reached.get(place.partition, 0))
+        return RecordCustomerEventsResponse(
+            receipts=self.batch.receipts(recorded=recorded, known=self._known),
+            write_token=encode_write_token(self._log.service, reached),
+        )
+
+    def _decide(self, states: Mapping[str, StreamState]) -> list[Change]:
+        """What was never received, or was retracted, goes into the log; the rest is known."""
+        workspace = self._origin.workspace
+        self._known = {
+            stream: Place(self._log.partition_of(workspace, stream), state.first_position)
+            for stream, state in states.items()
+            if state.last_type != _RETRACTED
+        }
+        return [
+            self._append(stream, fresh, states.get(stream))
+            for stream, fresh in self.batch.fresh.items()
+            if stream not in self._known
+        ]
+
+    def _append(self, stream: str, fresh: Fresh, state: StreamState | None) -> Change:
+        version = NO_STREAM if state is None else state.version
+        new = NewEvent(fresh.fact, fresh.occur_time)
+        return Change(Append(self._origin, stream, [new], version))
+
+    def _respond(self, outcome: Outcome) -> RecordCustomerEventsResponse:
+        return self.response(
+            {event.stream: Place(event.partition, event.position) for event in outcome.events}
+        )

@@ -1,0 +1,1 @@
+"""What the events service answers, a file per RPC service."""
