@@ -104,13 +104,14 @@ def open_event(sent: CustomerEvent) -> Opened | Refusal:
         refusal = rule(sent)
         if refusal is not None:
             return refusal
-    objects: dict[str, dict[str, Any]] = {}
+    objects = []
     for name in _JSON_FIELDS:
         found = _read_json(name, getattr(sent, name))
         if isinstance(found, Refusal):
             return found
-        objects[name] = found
-    return Opened(sent, **objects)
+        objects.append(found)
+    properties, traits, context = objects
+    return Opened(sent, properties, traits, context)
 
 
 def refusal_of(sent: CustomerEvent) -> Refusal | None:

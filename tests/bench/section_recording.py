@@ -20,8 +20,10 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest, RecordCustomerEventsResponse
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import SERVICE
-from services.events.projections import VIEW
-from services.events.service import EventsService
+from services.events.projections.customer_events import VIEW
+from services.events.projections.doors import Doors
+from services.events.recording import Recorder
+from services.events.service.customer_events import EventsService
 from services.kernel.log.log import read_heads
 from services.kernel.process.runtime import open_pool
 from services.kernel.rpc.caller import acting_as
@@ -156,7 +158,7 @@ async def _open(world: World) -> AsyncIterator[Bout]:
         kernel = await stack.enter_async_context(
             kernel_of(SERVICE, await world.postgres.create_database("recording"))
         )
-        here = through_service(EventsService(kernel))
+        here = through_service(EventsService(kernel, Recorder(kernel, Doors(kernel.pool))))
         await recording.record(here, RECORD_BATCHES[-1], RECORD_CALLERS[-1])
         contenders = _ways("service", partial(recording.record, here))
         for batch_size in RECORD_BATCHES:

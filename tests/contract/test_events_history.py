@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from rapport.common.v1.envelope_pb2 import Envelope
 from rapport.events.v1 import events_pb2
 from services.events.__main__ import EVENT_TYPES
-from services.events.projections import COLUMNS, row_of
+from services.events.projections.customer_events import COLUMNS, row_of
 from services.events.receipts import stream_of
 
 HISTORIES = [

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.service_pb2 import ReceiptOutcome
-from services.events.receipts import Batch, stream_of
+from services.events.door import Door
+from services.events.receipts import Batch, Inlet, stream_of
+from services.events.recording import _Recording
 from services.events.schema import JSON_DEPTH_MAX, Reason, occur_us_of, refusal_of
-from services.events.service import _Recording
 from services.kernel.clock import FixedClock
 from services.kernel.command.work import Outcome, StreamState
 from services.kernel.log.log import NO_STREAM, Head, Log, Origin
@@ -78,7 +79,7 @@ def test_each_message_id_is_recorded_once_and_receipts_agree(batches, fates, par
     for pieces, (failures, is_answer_lost) in zip(batches, fates, strict=False):
         customer_events = [sent(message_id, is_valid=valid) for message_id, valid in pieces]
         for _ in range(1 + is_answer_lost):
-            batch = Batch(customer_events, receive_time=NOON, call="c")
+            batch = Batch(customer_events, Inlet(Door(), NOON, "c"))
             recording = _Recording(kernel, Origin("acme", "tests", "c", ""), batch)
             for _ in range(failures):
                 log.commit(recording.work(), keep=False)
@@ -147,7 +148,7 @@ def test_every_customer_event_is_either_refused_with_a_reason_or_fit_to_be_store
         assert isinstance(parsed, dict)
         assert not any("\0" in each for each in _texts(parsed))
         assert _depth(parsed) <= JSON_DEPTH_MAX
-    batch = Batch([customer_event], receive_time=NOON, call="c")
+    batch = Batch([customer_event], Inlet(Door(), NOON, "c"))
     [(fact, occur_time)] = batch.fresh.values()
     assert datetime(1970, 1, 1, tzinfo=UTC) <= occur_time <= NOON
     assert type(fact).FromString(fact.SerializeToString()) == fact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rapport.events.v1 import sources_pb2 as pb
 from rapport.events.v1.sources_pb2_grpc import SourcesServiceServicer
@@ -26,6 +26,8 @@ from services.kernel.rpc.caller import current_caller
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from google.protobuf.message import Message
+
     from services.events.projections.doors import Doors
     from services.kernel.command.decider import Decided
     from services.kernel.process.runtime import Kernel
@@ -34,14 +36,7 @@ if TYPE_CHECKING:
 KEY_ID_DIGITS = 16
 
 
-class _Changed(Protocol):
-    """A response that shows the source as it is now."""
-
-    @property
-    def source(self) -> pb.Source: ...
-
-
-M = TypeVar("M", bound=_Changed)
+M = TypeVar("M", bound="Message")
 
 
 class SourcesService(SourcesServiceServicer):

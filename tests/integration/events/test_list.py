@@ -7,7 +7,7 @@ import pytest
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest, RecordCustomerEventsRequest
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
-from services.events.projections import CustomerEventsView
+from services.events.projections.customer_events import CustomerEventsView
 from services.kernel.errors import DeadlineExceeded, InvalidArgument
 
 PAGE = CustomerEventType.CUSTOMER_EVENT_TYPE_PAGE

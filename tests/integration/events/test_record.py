@@ -11,7 +11,7 @@ from rapport.events.v1.service_pb2 import (
     RecordCustomerEventsRequest,
 )
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
-from services.events import service
+from services.events import recording
 from services.events.__main__ import SERVICE
 from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from services.kernel.log.log import read_heads, read_partition
@@ -166,7 +166,7 @@ async def test_as_many_bytes_wait_as_the_limit_says_and_not_one_more(
 ):
     batch = [sent("a"), sent("b")]
     size = RecordCustomerEventsRequest(customer_events=batch).ByteSize()
-    monkeypatch.setattr(service, "IN_FLIGHT_BYTES_MAX", size)
+    monkeypatch.setattr(recording, "IN_FLIGHT_BYTES_MAX", size)
     async with asked.kernel.pool.acquire() as blocking, blocking.transaction():
         await asked.kernel.log.lock_heads(blocking, {0})
         waiting = asyncio.create_task(record(*batch))

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.service_pb2 import ReceiptOutcome
-from services.events.receipts import Batch, Place, stream_of
+from services.events.door import Door
+from services.events.receipts import Batch, Inlet, Place, stream_of
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
@@ -18,7 +19,7 @@ def sent(message_id, **changes) -> CustomerEvent:
 
 
 def judged(*customer_events) -> Batch:
-    return Batch(customer_events, receive_time=NOON, call="c-1")
+    return Batch(customer_events, Inlet(Door(), NOON, "c-1"))
 
 
 def told(receipts):
