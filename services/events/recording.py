@@ -59,6 +59,7 @@ class Recorder:
         if door.is_disabled:
             message = f"{source} is disabled: nothing it sends is taken"
             raise FailedPrecondition(message, resource=source, state="DISABLED")
+        size_bytes = sum(sent.ByteSize() for sent in customer_events)
         batch = Batch(
             customer_events,
             Inlet(
@@ -71,17 +72,15 @@ class Recorder:
         )
         if suspects := batch.suspects:
             batch.suppress(await suppressed_among(self.kernel.pool, origin.workspace, suspects))
-        response = await self._commit(_Recording(self.kernel, origin, batch))
+        with self._in_flight(size_bytes):
+            response = await self._commit(_Recording(self.kernel, origin, batch))
         await count_turned_away(self.kernel, origin.workspace, source, batch.turned_away())
         return response
 
     async def _commit(self, recording: _Recording) -> RecordCustomerEventsResponse:
-        batch = recording.batch
-        if not batch.fresh:
+        if not recording.batch.fresh:
             return recording.response({})
-        size_bytes = sum(fresh.fact.ByteSize() for fresh in batch.fresh.values())
-        with self._in_flight(size_bytes):
-            answer = await self.kernel.group_commit.submit(recording.work())
+        answer = await self.kernel.group_commit.submit(recording.work())
         return cast("RecordCustomerEventsResponse", answer)
 
     @contextmanager

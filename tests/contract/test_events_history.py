@@ -26,7 +26,11 @@ HISTORIES = [
 def entry_of(envelope):
     """A history's entry: the envelope, and what today's code makes of it."""
     recorded = EVENT_TYPES.decode(envelope)
+    # A column that is newer than a history is empty for what came before.
     row = dict(zip(COLUMNS, row_of(recorded), strict=True))
+    for column in ("source", "import_name"):
+        if row[column] is None:
+            del row[column]
     for column in ("occur_time", "receive_time"):
         row[column] = row[column].isoformat()
     return {

@@ -112,7 +112,8 @@ def test_no_line_is_longer_than_two_columns_allow():
         f"{path}:{number}"
         for path in [*PYTHON, *(path for path in OURS if path.suffix == ".proto")]
         for number, line in enumerate(_lines(path), start=1)
-        if len(line) > LINE_LENGTH_MAX and "://" not in line
+        # The formatter of protos writes an rpc in one line, however long.
+        if len(line) > LINE_LENGTH_MAX and "://" not in line and not line.startswith("  rpc ")
     ]
 
     assert not long, "\n".join(long)

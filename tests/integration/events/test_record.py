@@ -165,7 +165,7 @@ async def test_as_many_bytes_wait_as_the_limit_says_and_not_one_more(
     asked, record, sent, monkeypatch
 ):
     batch = [sent("a"), sent("b")]
-    size = RecordCustomerEventsRequest(customer_events=batch).ByteSize()
+    size = sum(each.ByteSize() for each in batch)
     monkeypatch.setattr(recording, "IN_FLIGHT_BYTES_MAX", size)
     async with asked.kernel.pool.acquire() as blocking, blocking.transaction():
         await asked.kernel.log.lock_heads(blocking, {0})

@@ -71,7 +71,7 @@ def test_a_fact_is_what_was_sent_with_our_two_times():
     forged = {"receive_time": {"seconds": 1}, "occur_time": {"seconds": 2}}
     batch = judged(sent("a", properties='{"b":1}', **source_says, **forged))
 
-    fact, occur_time = batch.fresh[stream_of("a")]
+    fact, occur_time, _ = batch.fresh[stream_of("a")]
 
     stamped = fact.customer_event
     assert NOON == stamped.receive_time.ToDatetime(tzinfo=UTC)
@@ -86,7 +86,7 @@ def test_two_without_a_message_id_are_two():
     batch = judged(sent(""), sent(""))
 
     assert 2 == len(batch.fresh)
-    for stream, (fact, _) in batch.fresh.items():
+    for stream, (fact, _, _) in batch.fresh.items():
         assert stream == stream_of(fact.customer_event.message_id)
 
 
