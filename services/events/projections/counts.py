@@ -12,11 +12,14 @@ from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+import structlog
+
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
 from rapport.events.v1.service_pb2 import CustomerEventCount, ReceiptOutcome
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Row, Table
+from services.kernel.log.database import DATABASE_FAILURES
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import columns
 
@@ -62,6 +65,8 @@ create table if not exists door.turned_away (
 );
 """
 """What the door itself counts is no view: it is not in the log."""
+
+_log = structlog.get_logger(__name__)
 
 _COLUMNS = "workspace, hour, source, type, name, outcome, reason, count"
 
@@ -141,7 +146,11 @@ async def count_turned_away(
         name = tally.name[:_NAME_CHARACTERS_MAX].replace("\0", "")
         row = (workspace, hour, source, tally.type, name, tally.outcome, tally.reason)
         counted[row] += number
-    await _add(kernel.pool, "door.turned_away", counted)
+    try:
+        await _add(kernel.pool, "door.turned_away", counted)
+    except DATABASE_FAILURES as failure:
+        # What was recorded is recorded: the sender gets its receipts, whatever becomes of a count.
+        _log.warning("counts.lost", problem=repr(failure), count=sum(counted.values()))
 
 
 async def _add(connection: Tx | Pool, table: str, counted: Mapping[Counted, int]) -> None:

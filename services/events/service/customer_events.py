@@ -170,8 +170,6 @@ def source_of(actor: str, named: str) -> str:
         if named not in ("", actor):
             raise InvalidArgument.of("source", f"this write key sends for {actor} only")
         return actor
-    if named and (not named.startswith(SOURCES) or named == SOURCES):
-        raise InvalidArgument.of("source", f"must look like {SOURCES}{{id}}, or be empty")
     return named
 
 
