@@ -57,6 +57,19 @@ EXAMPLES = {
 }
 
 
+# What is named by the methods of a service.
+COLLECTIONS = {
+    "ContactsService": "contacts",
+    "DealsService": "deals",
+    "EventsService": "customerEvents",
+    "SourcesService": "sources",
+    "SuppressionsService": "suppressions",
+    "IdentityService": "profiles",
+    "SegmentsService": "segments",
+    "GatewayService": "contacts",
+}
+
+
 class Caller:
     """Calls any method of the gateway with messages given as JSON."""
 
@@ -166,19 +179,14 @@ async def test_a_request_id_that_is_no_uuid_is_refused_by_name(caller, path):
 @pytest.mark.parametrize("path", NAMED)
 async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller, path):
     field = "profile" if "profile" in METHODS[path].input_type.fields_by_name else "name"
-    collection = {
-        "contacts": "contacts",
-        "deals": "deals",
-        "events": "customerEvents",
-        "identity": "profiles",
-        "segments": "segments",
-        "gateway": "contacts",
-    }[path.split(".")[1]]
-    if field == "profile":
-        collection = "profiles"
+    collection = (
+        "profiles" if field == "profile" else COLLECTIONS[path.split("/")[1].split(".")[-1]]
+    )
     needed = {
         "MoveDealStage": {"stage": "pipelines/sales/stages/proposal"},
         "LoseDeal": {"reason": "x"},
+        "ConfigureSource": {"display_name": "A source"},
+        "RevokeWriteKey": {"key_id": "0"},
     }
     more = needed.get(path.rpartition("/")[2], {})
 
