@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 
 from gateway.catalog import FORWARDED, OWN
 from gateway.edge import make_edge
-from gateway.keys import ApiKeys, KeysError, bearer_of
+from gateway.keys import ApiKeys, Keys, KeysError, bearer_of
 from gateway.peers import Peers
 from gateway.proxy import Proxy
 from gateway.service import GatewayService
+from gateway.write_keys import WriteKeys
 from rapport.gateway.v1.service_pb2_grpc import add_GatewayServiceServicer_to_server
 from services.kernel.clock import SystemClock
 from services.kernel.process import telemetry
@@ -44,12 +45,13 @@ class Running:
 async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIterator[Running]:
     """Runs a gateway until the block ends, then drains it: no new calls, those in flight finish."""
     clock = SystemClock()
-    keys = ApiKeys(config.api_keys_file, config.key_pepper, clock)
+    api_keys = ApiKeys(config.api_keys_file, config.key_pepper, clock)
     signer = CallerSigner(config.internal_secret, clock)
     metrics = RpcMetrics(registry)
-    authenticate = _by_key(keys)
     async with AsyncExitStack() as stack:
-        peers = await stack.enter_async_context(Peers(config.peers, signer))
+        peers = await stack.enter_async_context(Peers(config.peers, signer, clock))
+        keys = Keys(api_keys, WriteKeys(peers.resolve_write_key, clock))
+        authenticate = _by_key(keys)
         proxies = [
             Proxy(
                 name,
@@ -64,7 +66,7 @@ async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIt
         for proxy in proxies:
             stack.push_async_callback(proxy.close)
         own = GatewayService(peers.stubs)
-        web = WebServer(config.http_address, make_edge(keys, peers, own, metrics))
+        web = WebServer(config.http_address, make_edge(config, keys, peers, own, metrics))
         server = Server(
             config.grpc_address,
             [
@@ -85,11 +87,11 @@ async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIt
             )
 
 
-def _by_key(keys: ApiKeys) -> Authenticate:
+def _by_key(keys: Keys) -> Authenticate:
     """Believes who holds a key; a caller that metadata from outside names is not even read."""
 
     async def authenticate(metadata: Metadata) -> Caller:
-        return keys.caller(bearer_of(metadata))
+        return await keys.caller(bearer_of(metadata))
 
     return authenticate
 

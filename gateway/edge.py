@@ -8,13 +8,17 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gateway.catalog import FORWARDED
 from gateway.http_calls import HttpCalls
 from gateway.json_edge import JsonEdge
-from gateway.keys import ApiKeys
+from gateway.keys import Keys
 from gateway.peers import Peers
-from gateway.tracking_edge import TrackingEdge
+from gateway.rates import Rates
+from gateway.settings import SettingsEdge
+from gateway.tracking_edge import PIXELS, POSTS, TrackingEdge
+from services.kernel.process.config import GatewayConfig
 from services.kernel.process.metrics import RpcMetrics
 
 VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -27,20 +31,33 @@ gRPC with reflection is on the other port.
 """
 
 
-def make_edge(keys: ApiKeys, peers: Peers, own: Any, metrics: RpcMetrics) -> Starlette:
+class Edge:
+    """Trackers first, whose paths one look-up finds, then whatever else is asked."""
+
+    def __init__(self, tracking: TrackingEdge, others: Starlette) -> None:
+        self._tracking = tracking
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._tracking.door(scope["path"]) if scope["type"] == "http" else None
+        if answer is None:
+            await self._others(scope, receive, send)
+            return
+        response = await answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def make_edge(
+    config: GatewayConfig, keys: Keys, peers: Peers, own: Any, metrics: RpcMetrics
+) -> Edge:
     """Returns the application of the HTTP port; `own` answers the gateway's own RPCs."""
     calls = HttpCalls(metrics)
     json_edge = JsonEdge(calls, keys, peers, own)
     record = peers.callable(FORWARDED["events"][0].methods_by_name["RecordCustomerEvents"])
-    tracking = TrackingEdge(calls, keys, record)
-    listed = [
-        ("POST", route.path, "customer events, Segment's protocol") for route in tracking.routes
-    ]
-    listed += [(it.verb, it.template, it.method.full_name) for it in json_edge.router.bindings]
-    listed.sort(key=lambda it: (it[1], it[0]))
-    page = INDEX.format(
-        routes="\n".join(f"{verb:7}{path:42} {what}" for verb, path, what in listed)
-    )
+    rates = Rates(config.requests_per_s, config.requests_burst)
+    tracking = TrackingEdge(calls, keys, rates, record, proxy_hops=config.proxy_hops)
+    settings = SettingsEdge(calls, keys)
+    page = INDEX.format(routes=_listed(json_edge, settings))
 
     async def index(_: Request) -> Response:
         return PlainTextResponse(page)
@@ -48,12 +65,23 @@ def make_edge(keys: ApiKeys, peers: Peers, own: Any, metrics: RpcMetrics) -> Sta
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    return Starlette(
+    others = Starlette(
         routes=[
             Route("/", index),
             Route("/healthz", healthz),
-            *tracking.routes,
-            *tracking.refusing_routes(set(VERBS) - {"POST"}),
+            *settings.routes,
             Route("/{path:path}", json_edge.handle, methods=VERBS),
         ]
     )
+    return Edge(tracking, others)
+
+
+def _listed(json_edge: JsonEdge, settings: SettingsEdge) -> str:
+    """Returns a line for each path; of the many that trackers use, for the long ones."""
+    tracked = [("POST", path, call) for path, call in POSTS.items() if path == f"/v1/{call}"]
+    tracked += [("GET", path, call) for path, call in PIXELS.items() if path == f"/v1/pixel/{call}"]
+    listed = [(verb, path, f"customer events, Segment's {call}") for verb, path, call in tracked]
+    listed += [("GET", route.path, "settings of browser libraries") for route in settings.routes]
+    listed += [(it.verb, it.template, it.method.full_name) for it in json_edge.router.bindings]
+    listed.sort(key=lambda it: (it[1], it[0]))
+    return "\n".join(f"{verb:7}{path:42} {what}" for verb, path, what in listed)

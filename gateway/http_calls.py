@@ -17,6 +17,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from gateway.rates import RETRY_AFTER
 from services.kernel.clock import new_id
 from services.kernel.errors import (
     Aborted,
@@ -63,6 +64,8 @@ _STATUSES: Final[dict[type[RapportError], int]] = {
     DeadlineExceeded: 504,
 }
 _GZIP_NAMES: Final = {"gzip", "x-gzip"}
+# No JSON begins so: what does is packed, even when nobody says it.
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 # The correlation id of the call at hand, and when it is over on the event loop's clock.
@@ -105,7 +108,10 @@ class HttpCalls:
             record.end(CODES[type(error)], failure, reason=error.reason)
             response = refuse(error, correlation_id)
             if isinstance(error, ResourceExhausted | Unavailable):
-                response.headers["Retry-After"] = str(RETRY_AFTER_S)
+                wait_s = error.metadata.get(RETRY_AFTER, str(RETRY_AFTER_S))
+                response.headers["Retry-After"] = wait_s
+                if isinstance(error, ResourceExhausted):
+                    response.headers["X-RateLimit-Reset"] = wait_s
         response.headers[telemetry.CORRELATION_METADATA] = correlation_id
         return response
 
@@ -145,7 +151,7 @@ async def read_body(request: Request, *, bytes_max: int) -> bytes:
         body += chunk
         if len(body) > bytes_max:
             raise _too_large(bytes_max)
-    if encoding in _GZIP_NAMES:
+    if encoding in _GZIP_NAMES or body.startswith(_GZIP_MAGIC):
         return _unpacked(bytes(body), bytes_max)
     return bytes(body)
 

@@ -20,7 +20,7 @@ from gateway.bindings import Found, Router
 from gateway.catalog import PUBLIC
 from gateway.http_calls import HttpCalls, admit, http_status, read_body
 from gateway.json_requests import read_object, read_query, request_of, say, to_json
-from gateway.keys import ApiKeys, bearer_of
+from gateway.keys import Keys, bearer_of
 from gateway.peers import Peers
 from services.kernel.errors import InvalidArgument, RapportError, Unimplemented
 from services.kernel.rpc.methods import Method
@@ -41,7 +41,7 @@ Call = Callable[[Message], Awaitable[Message]]
 class JsonEdge:
     """Answers HTTP requests by calling the RPC they mean."""
 
-    def __init__(self, calls: HttpCalls, keys: ApiKeys, peers: Peers, own: Any) -> None:
+    def __init__(self, calls: HttpCalls, keys: Keys, peers: Peers, own: Any) -> None:
         self.router = Router(PUBLIC)
         self._calls = calls
         self._keys = keys
@@ -60,7 +60,7 @@ class JsonEdge:
 
         async def respond() -> Response:
             method, call = self._methods[found.binding.method.full_name]
-            admit(self._keys.caller(bearer_of(request.headers)), method.scope)
+            admit(await self._keys.caller(bearer_of(request.headers)), method.scope)
             message = await _message(request, found)
             return Response(to_json(await call(message)), media_type=JSON)
 
@@ -75,7 +75,9 @@ class JsonEdge:
 
         def refuse(error: RapportError, correlation_id: str) -> Response:
             status = _METHOD_NOT_ALLOWED if verbs else _NOT_FOUND
-            response = refusal(error, correlation_id, status=status)
+            # A tracker that was sent to a wrong path reads these two, or comes again and again.
+            told = {"code": error.reason.lower(), "message": error.message}
+            response = refusal(error, correlation_id, status=status, **told)
             if verbs:
                 response.headers["Allow"] = ", ".join(verbs)
             return response
@@ -83,8 +85,10 @@ class JsonEdge:
         return await self._calls.answer(request, "http/unknown", respond=respond, refuse=refuse)
 
 
-def refusal(error: RapportError, correlation_id: str, *, status: int | None = None) -> Response:
-    """Returns an error as JSON."""
+def refusal(
+    error: RapportError, correlation_id: str, *, status: int | None = None, **more: str
+) -> Response:
+    """Returns an error as JSON, and what more there is to be said beside it."""
     code = http_status(error) if status is None else status
     travelling = to_status(error, correlation_id=correlation_id)
     content = {
@@ -93,7 +97,8 @@ def refusal(error: RapportError, correlation_id: str, *, status: int | None = No
             "status": CODES[type(error)].name,
             "message": travelling.message,
             "details": [json_format.MessageToDict(detail) for detail in travelling.details],
-        }
+        },
+        **more,
     }
     return Response(orjson.dumps(content), status_code=code, media_type=JSON)
 

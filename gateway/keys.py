@@ -1,9 +1,10 @@
-"""API keys: who sent a request, told by a key whose hash is in a file.
+"""Keys: who sent a request, told by a key whose hash is in a file or in the events service.
 
 A key reads `rk_<id>_<secret>` (an API key) or `wk_<id>_<secret>` (a source's write key, which may
 only send customer events, whatever the file says). The file holds HMAC-SHA256 of the secret under
 the pepper, so neither the file nor the pepper alone opens anything. It is read again when it
 changes; one that cannot be read then leaves the known keys in force, and an alarm in the log.
+A write key whose id is not in the file may have been issued at run time (`write_keys.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
+from gateway.write_keys import SOURCE_SCOPES, WriteKeys
 from services.kernel.clock import Clock
 from services.kernel.errors import Unauthenticated
 from services.kernel.rpc.caller import CALLER_LIFETIME, INTERNAL_SCOPE, Caller
@@ -27,9 +29,8 @@ from services.kernel.rpc.caller import CALLER_LIFETIME, INTERNAL_SCOPE, Caller
 KEY_LENGTH_MAX: Final = 300
 KEYS_MAX: Final = 100_000
 RECHECK_S: Final = 1.0
-SOURCE_SCOPES: Final = frozenset({"events.write"})
-
 _PREFIXES: Final = {"api": "rk", "source": "wk"}
+_ACTORS: Final = {"api": "api_keys", "source": "sources"}
 _MISSING: Final = "an API key is needed: authorization: Bearer <key>, or x-api-key: <key>"
 _WRONG: Final = "nobody issued this API key"
 _NO_HASH: Final = "0" * 64
@@ -64,6 +65,26 @@ class _KeyFile(msgspec.Struct):
     keys: list[ApiKey]
 
 
+class Keys:
+    """Whom a key stands for: the file says it, else of a write key the events service."""
+
+    def __init__(self, api_keys: ApiKeys, write_keys: WriteKeys) -> None:
+        self._api_keys = api_keys
+        self._write_keys = write_keys
+
+    async def caller(self, text: str | None) -> Caller:
+        """Returns whom a key stands for; raises Unauthenticated, or Unavailable in doubt."""
+        prefix, key_id, secret = _parts_of(text or "")
+        if prefix != _PREFIXES["source"] or self._api_keys.has(key_id):
+            return self._api_keys.caller(text)
+        caller = None
+        if len(text or "") <= KEY_LENGTH_MAX:
+            caller = await self._write_keys.caller(key_id, secret)
+        if caller is None:
+            raise Unauthenticated(_WRONG)
+        return caller
+
+
 class ApiKeys:
     """The keys of a file, by id, and the callers they stand for."""
 
@@ -87,6 +108,11 @@ class ApiKeys:
         self._keys = read_keys(path)
         self._checked_at = monotonic()
 
+    def has(self, key_id: str) -> bool:
+        """Tells whether the file holds a key of this id."""
+        self._reread()
+        return key_id in self._keys
+
     def caller(self, text: str | None) -> Caller:
         """Returns whom a key stands for, or raises Unauthenticated."""
         if not text:
@@ -100,8 +126,7 @@ class ApiKeys:
         return _caller_of(key, self._clock.now())
 
     def _verify(self, text: str) -> ApiKey:
-        prefix, _, rest = text.partition("_")
-        key_id, _, secret = rest.partition("_")
+        prefix, key_id, secret = _parts_of(text)
         key = self._keys.get(key_id)
         computed = hmac.digest(self._pepper, secret.encode(), "sha256").hex()
         # An id that nobody has takes as long as a secret that is wrong.
@@ -154,6 +179,11 @@ def read_keys(path: Path) -> Mapping[str, ApiKey]:
     return keys
 
 
+def is_key(text: str) -> bool:
+    """Tells whether a text looks like a key of ours."""
+    return _parts_of(text)[0] in _PREFIXES.values()
+
+
 def bearer_of(metadata: Mapping[str, str | bytes]) -> str | None:
     """Returns the key that metadata or headers carry, if they carry one."""
     authorization = metadata.get("authorization")
@@ -165,10 +195,17 @@ def bearer_of(metadata: Mapping[str, str | bytes]) -> str | None:
     return given.strip() if isinstance(given, str) else None
 
 
+def _parts_of(text: str) -> tuple[str, str, str]:
+    """The prefix, the id and the secret of a key."""
+    prefix, _, rest = text.partition("_")
+    key_id, _, secret = rest.partition("_")
+    return prefix, key_id, secret
+
+
 def _caller_of(key: ApiKey, now: datetime) -> Caller:
     return Caller(
         workspace=key.workspace,
-        actor=f"api_keys/{key.id}",
+        actor=f"{_ACTORS[key.kind]}/{key.id}",
         scopes=key.granted,
         expire_time=now + CALLER_LIFETIME,
     )

@@ -1,11 +1,11 @@
-"""The services behind the gateway, asked in the name of whoever asks us."""
+"""The services behind the gateway, asked in the name of whoever asks us, or in our own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
@@ -13,18 +13,24 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gateway.catalog import FORWARDED
 from gateway.customer360 import Stubs
+from gateway.write_keys import Resolve
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
+from rapport.events.v1 import write_keys_pb2
+from rapport.events.v1.write_keys_pb2_grpc import WriteKeysServiceStub
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
-from services.kernel.rpc.caller import CallerSigner, current_caller
+from services.kernel.clock import Clock
+from services.kernel.rpc.caller import INTERNAL_SCOPE, CallerSigner, current_caller, own_caller
 from services.kernel.rpc.client import PeerChannel
+
+RESOLVE_WITHIN_S: Final = 3.0
 
 
 class Peers:
     """A channel to every service; closed at the end of an `async with`."""
 
-    def __init__(self, addresses: Mapping[str, str], signer: CallerSigner) -> None:
+    def __init__(self, addresses: Mapping[str, str], signer: CallerSigner, clock: Clock) -> None:
         self._channels = {
             name: PeerChannel(
                 name,
@@ -35,6 +41,17 @@ class Peers:
             )
             for name, descriptors in FORWARDED.items()
         }
+        # Before we know who asks, there is nobody else in whose name to ask.
+        self._own = PeerChannel(
+            "events",
+            addresses["events"],
+            services=[write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"]],
+            signer=signer,
+            speak_as=lambda: own_caller(
+                "services/gateway", clock=clock, scopes=frozenset({INTERNAL_SCOPE})
+            ),
+            unary_deadline_s=RESOLVE_WITHIN_S,
+        )
         self._names = {
             descriptor.full_name: name
             for name, descriptors in FORWARDED.items()
@@ -50,6 +67,12 @@ class Peers:
             identity=IdentityServiceStub(self._channels["identity"]),
             segments=SegmentsServiceStub(self._channels["segments"]),
         )
+
+    @property
+    def resolve_write_key(self) -> Resolve:
+        """What says whose a write key is."""
+        resolve: Resolve = WriteKeysServiceStub(self._own).ResolveWriteKey
+        return resolve
 
     def answers(self, descriptor: ServiceDescriptor) -> bool:
         """Tells whether one of the services answers this."""
@@ -74,4 +97,5 @@ class Peers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        channels = [*self._channels.values(), self._own]
+        await asyncio.gather(*(channel.close() for channel in channels))

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from gateway.__main__ import Running, running
 from gateway.catalog import FORWARDED
 from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
+from rapport.events.v1 import write_keys_pb2
 from services.kernel.clock import SystemClock
 from services.kernel.process.config import GatewayConfig
 from services.kernel.process.metrics import RpcMetrics
@@ -31,6 +32,9 @@ from services.kernel.rpc.server import Server
 SECRET = b"a secret that only parts of the platform know"
 PEPPER = b"a pepper that only the gateway knows of"
 KEY_SECRET = "5ec7e7" * 8
+
+# What a service answers to the gateway itself and to nobody outside.
+INTERNAL = {"events": (write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"],)}
 
 MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -75,7 +79,7 @@ class StandIn:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.descriptors = FORWARDED[name]
+        self.descriptors = (*FORWARDED[name], *INTERNAL.get(name, ()))
         self.says: dict[str, Callable[[Any, Any], Any]] = {}
         self.heard: list[tuple[str, Any, dict[str, Any], Any]] = []
         self.server: Server | None = None
@@ -160,7 +164,7 @@ class GatewayWorld:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.gateway.web.port}"
 
-    def config(self) -> GatewayConfig:
+    def config(self, **chosen: str) -> GatewayConfig:
         return GatewayConfig.from_env(
             peers=tuple(FORWARDED),
             environ={
@@ -174,6 +178,7 @@ class GatewayWorld:
                     f"RAPPORT_{name.upper()}_ADDRESS": f"127.0.0.1:{service.port}"
                     for name, service in self.services.items()
                 },
+                **chosen,
             },
         )
 
@@ -193,13 +198,15 @@ class GatewayWorld:
 
 
 @asynccontextmanager
-async def gateway_world(directory: Path) -> AsyncIterator[GatewayWorld]:
+async def gateway_world(directory: Path, **chosen: str) -> AsyncIterator[GatewayWorld]:
     world = GatewayWorld(directory)
     async with AsyncExitStack() as stack:
         for service in world.services.values():
             await service.start()
             stack.push_async_callback(service.stop)
-        world.gateway = await stack.enter_async_context(running(world.config(), world.registry))
+        world.gateway = await stack.enter_async_context(
+            running(world.config(**chosen), world.registry)
+        )
         world.channel = await stack.enter_async_context(open_channel(world.address, []))
         world.http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=world.url, trust_env=False, timeout=15)

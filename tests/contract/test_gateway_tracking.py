@@ -176,7 +176,7 @@ async def test_what_is_no_batch_is_refused_with_a_code(world, body, more, status
 async def test_another_verb_is_told_the_right_one(world, verb):
     answer = await world.http.request(verb, "/v1/batch", headers=basic(f"{WRITE_KEY}:"))
 
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
     assert answer.json()["code"] == "method_not_allowed"
 
 
@@ -262,4 +262,4 @@ async def test_customer_events_are_recorded_in_the_keys_workspace(world):
     await send(world, {"batch": [TRACK]})
 
     [(*_, caller)] = world.services["events"].heard
-    assert (caller.workspace, caller.actor) == ("acme", "api_keys/web")
+    assert (caller.workspace, caller.actor) == ("acme", "sources/web")

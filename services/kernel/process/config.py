@@ -24,6 +24,11 @@ NATS_REPLICAS_MAX = 5
 DRAIN_TIMEOUT_S_DEFAULT = 20.0
 DRAIN_TIMEOUT_S_MAX = 600.0
 TRACE_RATIO_DEFAULT = 0.01
+REQUESTS_PER_S_DEFAULT = 1000.0
+REQUESTS_PER_S_MIN = 0.01
+REQUESTS_BURST_DEFAULT = 2000
+REQUESTS_MAX = 1_000_000
+PROXY_HOPS_MAX = 10
 _PORT_MAX = 65535
 
 
@@ -93,6 +98,11 @@ class GatewayConfig(ProcessConfig):
     http_address: str
     api_keys_file: Path
     key_pepper: bytes = field(repr=False)
+    # How many tracking requests a source may send each second, and how many at once.
+    requests_per_s: float
+    requests_burst: int
+    # How many proxies in front write down whom they speak for (X-Forwarded-For).
+    proxy_hops: int
 
     @classmethod
     def from_env(
@@ -103,6 +113,16 @@ class GatewayConfig(ProcessConfig):
         http_address = read.address("RAPPORT_HTTP_ADDRESS")
         api_keys_file = Path(read.text("RAPPORT_API_KEYS_FILE"))
         key_pepper = read.secret("RAPPORT_KEY_PEPPER")
+        requests_per_s = read.number(
+            "RAPPORT_REQUESTS_PER_S",
+            default=REQUESTS_PER_S_DEFAULT,
+            least=REQUESTS_PER_S_MIN,
+            most=REQUESTS_MAX,
+        )
+        requests_burst = read.whole(
+            "RAPPORT_REQUESTS_BURST", default=REQUESTS_BURST_DEFAULT, least=1, most=REQUESTS_MAX
+        )
+        proxy_hops = read.whole("RAPPORT_PROXY_HOPS", default=0, least=0, most=PROXY_HOPS_MAX)
         common = read.common(peers)
         read.complain()
         return cls(
@@ -110,6 +130,9 @@ class GatewayConfig(ProcessConfig):
             http_address=http_address,
             api_keys_file=api_keys_file,
             key_pepper=key_pepper,
+            requests_per_s=requests_per_s,
+            requests_burst=requests_burst,
+            proxy_hops=proxy_hops,
             **common,
         )
 

@@ -28,12 +28,12 @@ def read(*items, **around):
 def one(item=None, around=None, **more) -> pb.CustomerEvent:
     batch = read({**TRACK, **(item or {}), **more}, **(around or {}))
     assert not batch.refused, batch.refused
-    return batch.customer_events[0]
+    return batch.request.customer_events[0]
 
 
 def reason(item) -> str:
     batch = read(item)
-    assert not batch.customer_events
+    assert not batch.request.customer_events
     return batch.refused[0].reason
 
 
@@ -126,7 +126,7 @@ def test_a_time_that_is_none_is_refused(written):
 def test_a_time_at_the_end_of_the_calendar_harms_nobody(written):
     batch = read({**TRACK, "timestamp": written})
 
-    assert len(batch.customer_events) + len(batch.refused) == 1
+    assert len(batch.request.customer_events) + len(batch.refused) == 1
 
 
 def test_the_original_timestamp_is_the_sources_own():
@@ -188,7 +188,7 @@ def test_contexts_too_deep_to_be_merged_are_refused_alone():
     batch = read({**TRACK, "context": deep}, {**TRACK, "context": 7}, context=deep)
 
     assert ["JSON_TOO_DEEP"] == [refusal.reason for refusal in batch.refused.values()]
-    assert len(batch.customer_events) == 1
+    assert len(batch.request.customer_events) == 1
 
 
 def test_what_is_nested_too_deeply_is_refused():
@@ -202,14 +202,14 @@ def test_what_is_nested_too_deeply_is_refused():
 def test_a_missing_message_id_is_made_up():
     batch = read({**TRACK, "messageId": None}, {**TRACK, "messageId": ""}, TRACK)
 
-    assert [sent.message_id for sent in batch.customer_events] == ["made-1", "made-2", "m1"]
+    assert [sent.message_id for sent in batch.request.customer_events] == ["made-1", "made-2", "m1"]
 
 
 @pytest.mark.parametrize("item", [5, None, "x", [TRACK]])
 def test_an_item_that_is_no_object_is_refused_alone(item):
     batch = read(TRACK, item)
 
-    assert len(batch.customer_events) == 1
+    assert len(batch.request.customer_events) == 1
     assert batch.refused[1].reason == "NO_OBJECT"
 
 
@@ -242,7 +242,7 @@ def test_receipts_come_in_the_order_of_the_items():
 def test_more_than_a_batch_takes_is_refused_one_by_one():
     batch = read(*[TRACK] * (EVENTS_MAX + 1))
 
-    assert len(batch.customer_events) == EVENTS_MAX
+    assert len(batch.request.customer_events) == EVENTS_MAX
     assert list(batch.refused) == [EVENTS_MAX]
 
 
@@ -251,7 +251,7 @@ def test_one_of_the_six_calls_comes_alone():
         "page", {"name": "Home", "userId": 5, "type": "track"}, new_message_id=lambda: "made"
     )
 
-    [sent] = batch.customer_events
+    [sent] = batch.request.customer_events
     assert (sent.type, sent.name, sent.user_id, sent.message_id) == (3, "Home", "5", "made")
 
 
@@ -276,7 +276,7 @@ def test_what_one_event_cannot_mean_costs_no_other(number):
     document = read_document(BROKEN % number)
     batch = read_batch(document, new_message_id=lambda: "")
 
-    cut, sound = batch.customer_events
+    cut, sound = batch.request.customer_events
     assert (cut.name, sound.name) == ("cut \ufffd", "c")
     assert orjson.loads(cut.properties) == {"\ufffd": "\U0001f600", "n": 1.2345678901234568e22}
     assert orjson.loads(cut.context) == {"os": "x\ufffd"}
@@ -296,7 +296,7 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(field):
         new_message_id=lambda: "made",
     )
 
-    assert len(batch.customer_events) == 1
+    assert len(batch.request.customer_events) == 1
     assert list(batch.refused) == [0]
 
 
