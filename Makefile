@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+CLIENTS := tests/e2e/clients
 
 .DEFAULT_GOAL := help
 .PHONY: help setup gen demo up down operate test check fmt bench lock
@@ -22,7 +23,7 @@ down: gen ## Stop what make up started
 operate: gen ## Operate a service of make up: make operate S=identity DO="rebuild profiles"
 	@$(BIN)/python -m deploy.operate $(S) $(DO)
 
-test: gen ## Run every tier but bench, against real PostgreSQL and NATS
+test: gen $(CLIENTS)/node_modules/.ready ## Run every tier but bench, against real PostgreSQL and NATS
 	$(BIN)/pytest -n auto --dist loadfile $(T)
 
 check: gen ## Lint, types, boundaries, protos and the unit tests
@@ -59,3 +60,7 @@ $(READY): requirements.lock
 	$$INSTALL --quiet --require-hashes -r requirements.lock && \
 	$$INSTALL --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Trackers in JavaScript, for one tier of tests: without them the others run all the same.
+$(CLIENTS)/node_modules/.ready: $(CLIENTS)/package-lock.json $(READY)
+	-@$(BIN)/python $(CLIENTS)/install.py && touch $@
