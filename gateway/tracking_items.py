@@ -215,8 +215,9 @@ def _time(name: str, value: Any) -> Time | None:
     try:
         since = _moment(value) - _EPOCH
     except (ValueError, OverflowError) as error:
-        detail = f"{name} is no ISO 8601 time: {str(value)[:50]!r}"
-        raise ItemRefusedError("TIME_INVALID", detail) from error
+        # What is nested may be nested too deeply to be shown.
+        told = type(value).__name__ if isinstance(value, dict | list) else str(value)[:50]
+        raise ItemRefusedError("TIME_INVALID", f"{name} is no ISO 8601 time: {told!r}") from error
     return {"seconds": since.days * _DAY_S + since.seconds, "nanos": since.microseconds * 1000}
 
 

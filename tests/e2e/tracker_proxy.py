@@ -47,11 +47,7 @@ class TrackerProxy:
     @property
     def sent(self) -> list[dict[str, Any]]:
         """Every item that a tracker sent and that was passed on."""
-        return [
-            item
-            for _, body, _ in self.posts
-            for item in body.get("batch", [body])
-        ]
+        return [item for _, body, _ in self.posts for item in body.get("batch", [body])]
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self

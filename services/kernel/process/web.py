@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,16 @@ class _BoundedHeads(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         super().on_message_begin()
+
+    def send_400_response(self, msg: str) -> None:
+        """Says in JSON, as all our errors are said, that this is no HTTP, and hangs up."""
+        content = json.dumps({"code": "invalid_http", "message": msg}).encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0

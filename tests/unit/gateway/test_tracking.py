@@ -180,6 +180,15 @@ def test_what_is_no_object_stays_for_the_service_to_refuse():
     assert (sent.properties, sent.context) == ("[1]", '"x"')
 
 
+@pytest.mark.parametrize("field", ["timestamp", "sentAt", "userId", "event", "properties"])
+def test_what_is_nested_too_deeply_is_refused_wherever_it_stands(field):
+    deep: object = 1
+    for _ in range(2000):
+        deep = [deep]
+
+    assert reason({**TRACK, field: deep})
+
+
 def test_contexts_too_deep_to_be_merged_are_refused_alone():
     deep: dict = {}
     for _ in range(2000):
