@@ -66,7 +66,9 @@ async def running(config: GatewayConfig, registry: CollectorRegistry) -> AsyncIt
         for proxy in proxies:
             stack.push_async_callback(proxy.close)
         own = GatewayService(peers.stubs)
-        web = WebServer(config.http_address, make_edge(config, keys, peers, own, metrics))
+        # Whom a proxy speaks for is our own question: RAPPORT_PROXY_HOPS.
+        edge = make_edge(config, keys, peers, own, metrics)
+        web = WebServer(config.http_address, edge, proxy_headers=False)
         server = Server(
             config.grpc_address,
             [

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from gateway.__main__ import Running, running
 from gateway.catalog import FORWARDED
 from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
+from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.events.v1 import write_keys_pb2
 from services.kernel.clock import SystemClock
 from services.kernel.process.config import GatewayConfig
@@ -68,6 +69,17 @@ def key(key_id: str) -> str:
 def bearer(key_id: str, **more: Any) -> list[tuple[str, Any]]:
     metadata = [("authorization", f"Bearer {key(key_id)}")]
     return [*metadata, *((name.replace("_", "-"), value) for name, value in more.items())]
+
+
+def accept(request: Any, _: Any) -> Any:
+    """Accepts every customer event, as the events service would."""
+    outcome = events_pb2.RECEIPT_OUTCOME_ACCEPTED
+    return events_pb2.RecordCustomerEventsResponse(
+        receipts=[
+            events_pb2.Receipt(message_id=sent.message_id, outcome=outcome, position=position)
+            for position, sent in enumerate(request.customer_events, start=1)
+        ]
+    )
 
 
 class StandIn:

@@ -255,7 +255,45 @@ def test_more_than_a_batch_takes_is_refused_one_by_one():
     assert list(batch.refused) == [EVENTS_MAX]
 
 
-def test_one_of_the_six_calls_comes_alone():
+@pytest.mark.parametrize("where", [{"endsMembership": True}, {"context": {"endsMembership": True}}])
+def test_a_group_call_may_end_a_membership(where):
+    assert one(type="group", groupId="g1", **where).ends_membership
+    assert not one(type="track", **where).ends_membership
+
+
+@pytest.mark.parametrize("told", [None, False])
+def test_without_a_word_a_group_call_begins_one(told):
+    assert not one(type="group", groupId="g1", endsMembership=told).ends_membership
+
+
+@pytest.mark.parametrize("told", ["true", 1, "no", []])
+def test_what_may_mean_the_opposite_is_refused(told):
+    assert reason({**TRACK, "type": "group", "endsMembership": told}) == "ENDS_MEMBERSHIP_INVALID"
+
+
+@pytest.mark.parametrize("name", ["groupId", "accountId"])
+def test_an_account_call_is_about_an_account_and_nobody_else(name):
+    sent = one({"userId": None, "type": "account", name: "g1", "traits": {"plan": "gold"}})
+
+    assert (sent.type, sent.group_id, sent.user_id) == (7, "g1", "")
+    assert orjson.loads(sent.traits) == {"plan": "gold"}
+
+
+def test_a_time_that_somebody_corrected_is_kept_beside_the_original():
+    both = one(timestamp="2026-01-02T00:00:00Z", originalTimestamp="2026-01-01T00:00:00Z")
+
+    assert both.corrected_time.ToJsonString() == "2026-01-02T00:00:00Z"
+    assert not one(timestamp="2026-01-02T00:00:00Z").HasField("corrected_time")
+
+
+def test_a_batch_whose_time_is_none_is_refused_where_an_item_has_no_own():
+    batch = read(TRACK, {**TRACK, "sentAt": "2026-01-02T00:00:00Z"}, sentAt="soon")
+
+    assert [refusal.reason for refusal in batch.refused.values()] == ["TIME_INVALID"]
+    assert len(batch.request.customer_events) == 1
+
+
+def test_one_of_the_calls_comes_alone():
     batch = read_single(
         "page", {"name": "Home", "userId": 5, "type": "track"}, new_message_id=lambda: "made"
     )
