@@ -6,8 +6,13 @@ import uuid
 import pytest
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType, Violation
+from rapport.events.v1.quarantine_pb2 import (
+    DiscardQuarantinedEventsRequest,
+    ListQuarantinedEventsRequest,
+    ResubmitQuarantinedEventsRequest,
+)
 from rapport.events.v1.quarantine_pb2_grpc import QuarantineServiceStub
-from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest
+from rapport.events.v1.service_pb2 import GetCustomerEventRequest, RecordCustomerEventsRequest
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import SERVICE
 from services.events.door import Judgement, Verdict
@@ -90,3 +95,57 @@ def plan(monkeypatch):
 
     monkeypatch.setattr(Doors, "of", of)
     return plan
+
+
+@pytest.fixture
+def resubmit(quarantine):
+    """`await resubmit("a", "b", merge_patch=...)`."""
+
+    async def resubmit(*message_ids, **fields):
+        return await quarantine.ResubmitQuarantinedEvents(
+            ResubmitQuarantinedEventsRequest(names=_quarantined(message_ids), **fields)
+        )
+
+    return resubmit
+
+
+@pytest.fixture
+def discard(quarantine):
+    """`await discard("a", "b")`."""
+
+    async def discard(*message_ids, comment="a test of the shop", **fields):
+        return await quarantine.DiscardQuarantinedEvents(
+            DiscardQuarantinedEventsRequest(
+                names=_quarantined(message_ids), comment=comment, **fields
+            )
+        )
+
+    return discard
+
+
+@pytest.fixture
+def waiting(quarantine):
+    """The message ids in quarantine, in the order of a list."""
+
+    async def waiting(**asked):
+        request = ListQuarantinedEventsRequest(**asked)
+        listed = await quarantine.ListQuarantinedEvents(request)
+        return [each.customer_event.message_id for each in listed.quarantined_events]
+
+    return waiting
+
+
+@pytest.fixture
+def got(events):
+    """A customer event that was recorded, or NotFound."""
+
+    async def got(message_id):
+        name = f"customerEvents/{message_id}"
+        response = await events.GetCustomerEvent(GetCustomerEventRequest(name=name))
+        return response.customer_event
+
+    return got
+
+
+def _quarantined(message_ids):
+    return [f"quarantinedEvents/{message_id}" for message_id in message_ids]

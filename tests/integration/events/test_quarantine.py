@@ -6,16 +6,12 @@ import uuid
 import pytest
 
 from rapport.events.v1.quarantine_pb2 import (
-    DiscardQuarantinedEventsRequest,
     GetQuarantinedEventRequest,
-    ListQuarantinedEventsRequest,
     QuarantineFix,
     QuarantineOutcome,
     ResubmitQuarantinedEventsRequest,
 )
-from rapport.events.v1.quarantine_pb2_grpc import QuarantineServiceStub
 from rapport.events.v1.service_pb2 import (
-    GetCustomerEventRequest,
     ListCustomerEventsRequest,
     ReceiptOutcome,
 )
@@ -45,54 +41,6 @@ def names(*message_ids):
 
 def outcomes(response):
     return [receipt.outcome for receipt in response.receipts]
-
-
-@pytest.fixture
-def resubmit(quarantine):
-    """`await resubmit("a", "b", merge_patch=...)`."""
-
-    async def resubmit(*message_ids, **fields):
-        return await quarantine.ResubmitQuarantinedEvents(
-            ResubmitQuarantinedEventsRequest(names=names(*message_ids), **fields)
-        )
-
-    return resubmit
-
-
-@pytest.fixture
-def discard(quarantine):
-    """`await discard("a", "b")`."""
-
-    async def discard(*message_ids, comment="a test of the shop", **fields):
-        return await quarantine.DiscardQuarantinedEvents(
-            DiscardQuarantinedEventsRequest(names=names(*message_ids), comment=comment, **fields)
-        )
-
-    return discard
-
-
-@pytest.fixture
-def waiting(quarantine):
-    """The message ids in quarantine, in the order of a list."""
-
-    async def waiting(**asked):
-        request = ListQuarantinedEventsRequest(**asked)
-        listed = await quarantine.ListQuarantinedEvents(request)
-        return [each.customer_event.message_id for each in listed.quarantined_events]
-
-    return waiting
-
-
-@pytest.fixture
-def got(events):
-    """A customer event that was recorded, or NotFound."""
-
-    async def got(message_id):
-        name = f"customerEvents/{message_id}"
-        response = await events.GetCustomerEvent(GetCustomerEventRequest(name=name))
-        return response.customer_event
-
-    return got
 
 
 async def test_what_breaks_the_plan_waits_and_counts_for_nobody(
@@ -289,54 +237,6 @@ async def test_all_that_match_a_filter_are_discarded(plan, record, sent, discard
 
 
 @pytest.mark.parametrize(
-    ("filter_text", "expected"),
-    [
-        ('message_id = "a"', "a"),
-        ("type = CUSTOMER_EVENT_TYPE_PAGE", "b"),
-        ('name = "Cart*"', "c"),
-        ("cart", "c"),
-        ('user_id = "u-2"', "b"),
-        ('anonymous_id = "an-1"', "c"),
-        ('group_id = "g"', "c"),
-        ('source = "sources/shop"', "d"),
-        ("NOT source:*", "abc"),
-        ("rules:required", "abcd"),
-        ("rules:type", ""),
-        ('paths:"/properties/total"', "abcd"),
-        ('tracking_plan = "trackingPlans/shop@1"', "abcd"),
-        ('occur_time < "2020-01-02T00:00:00Z"', "a"),
-        ('receive_time > "2020-01-02T00:00:00Z"', "abcd"),
-        ('quarantine_time > "2020-01-02T00:00:00Z"', "abcd"),
-    ],
-)
-async def test_a_filter_asks_the_fields(plan, record, sent, waiting, filter_text, expected):
-    await record(
-        sent("a", original_time={"seconds": 1_577_836_800}),
-        sent("b", type=3, name="", user_id="u-2"),
-        sent("c", name="Cart Viewed", anonymous_id="an-1", group_id="g"),
-    )
-    await record(sent("d"), source="sources/shop")
-
-    assert list(expected) == sorted(await waiting(filter=filter_text))
-
-
-async def test_a_walk_goes_through_pages_in_the_order_asked(plan, record, sent, quarantine):
-    await record(*[sent(f"m-{n:02}", name=f"N{n % 3}") for n in range(10)])
-    walked, token = [], ""
-    while True:
-        page = await quarantine.ListQuarantinedEvents(
-            ListQuarantinedEventsRequest(page_size=3, page_token=token, order_by="name desc")
-        )
-        walked += [each.customer_event.name for each in page.quarantined_events]
-        token = page.next_page_token
-        if not token:
-            break
-        await record(sent())
-
-    assert ["N2"] * 3 + ["N1"] * 3 + ["N0"] * 4 == walked
-
-
-@pytest.mark.parametrize(
     "message_id", ["a/b", "ünï→🎉", "a b%20", "é" * 100, "quarantinedEvents/a"]
 )
 async def test_a_message_id_may_hold_anything(plan, record, sent, resubmit, discard, message_id):
@@ -345,27 +245,6 @@ async def test_a_message_id_may_hold_anything(plan, record, sent, resubmit, disc
 
     assert [RECORDED] == outcomes(await resubmit(message_id))
     assert [DISCARDED] == outcomes(await discard(f"x{message_id[1:]}"))
-
-
-async def test_a_workspace_has_its_own_quarantine(asked, plan, record, sent, waiting):
-    theirs = asked.stub(QuarantineServiceStub, workspace="globex")
-    await record(sent("a"))
-    plan.needed = ""
-
-    listed = await theirs.ListQuarantinedEvents(ListQuarantinedEventsRequest())
-    assert not listed.quarantined_events
-    with pytest.raises(NotFound):
-        await theirs.GetQuarantinedEvent(GetQuarantinedEventRequest(name=names("a")[0]))
-    for asked_for in ({"names": names("a")}, {"filter": EVERYTHING}):
-        resubmitted = await theirs.ResubmitQuarantinedEvents(
-            ResubmitQuarantinedEventsRequest(**asked_for)
-        )
-        discarded = await theirs.DiscardQuarantinedEvents(
-            DiscardQuarantinedEventsRequest(**asked_for, comment="none of theirs")
-        )
-        expected = [NOT_THERE] if "names" in asked_for else []
-        assert expected == outcomes(resubmitted) == outcomes(discarded)
-    assert ["a"] == await waiting()
 
 
 async def test_who_is_suppressed_meanwhile_stays_in_quarantine(asked, plan, record, sent, resubmit):
