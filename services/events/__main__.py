@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rapport.events.v1 import (
     events_pb2,
+    quarantine_pb2,
+    quarantine_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
     sources_pb2,
@@ -16,12 +18,15 @@ from rapport.events.v1 import (
 from services.events.projections.counts import TURNED_AWAY_TABLES
 from services.events.projections.customer_events import SOURCE, VIEW
 from services.events.projections.doors import Doors
+from services.events.projections.quarantine import QuarantineView
 from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
 from services.events.recording import Recorder
 from services.events.service.customer_events import EventsService
+from services.events.service.quarantine import QuarantineService
 from services.events.service.sources import SourcesService, WriteKeysService
 from services.events.service.suppressions import SuppressionsService
+from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import Served
@@ -51,6 +56,11 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
             SuppressionsService(kernel, doors),
         ),
         (
+            quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
+            quarantine_pb2_grpc.add_QuarantineServiceServicer_to_server,
+            QuarantineService(kernel, doors),
+        ),
+        (
             write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"],
             write_keys_pb2_grpc.add_WriteKeysServiceServicer_to_server,
             WriteKeysService(kernel),
@@ -61,11 +71,12 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
 SERVICE = Service(
     name=SOURCE,
     event_types=EVENT_TYPES,
-    # What people decide is read at once. Customer events are not folded as they are recorded: that
-    # is the hot path, and their list follows the feed.
-    views=(SourcesView(), SuppressionsView()),
+    # What people decide, and decide about, is read at once. Customer events are not folded as they
+    # are recorded: that is the hot path, and their list follows the feed.
+    views=(SourcesView(), SuppressionsView(), QuarantineView()),
     consumers=(Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),),
     servicers=servicers,
+    background=lambda kernel, registry: [GaugesUpkeep(kernel, EventsGauges(registry)).run()],
     tables=TURNED_AWAY_TABLES,
 )
 

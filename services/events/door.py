@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from services.events.schema import Opened, Reason, Refusal, open_event
+from services.events.suppressed import identifiers_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +72,14 @@ class Door:
 
 
 class Admitted(NamedTuple):
-    """A customer event that may be recorded, or kept in quarantine for the reason given."""
+    """A customer event that may be recorded, or kept in quarantine for the reason given.
+
+    `carried` are the identifiers that came with it, where the workspace has suppressed some.
+    """
 
     opened: Opened
     quarantine: Refusal | None = None
+    carried: Sequence[tuple[str, str]] = ()
 
 
 class SampledOut(NamedTuple):
@@ -91,27 +96,51 @@ def admit(door: Door, sent: CustomerEvent) -> Admitted | Refusal | SampledOut:
         return Refusal(Reason.TYPE_NOT_ALLOWED, f"{door.source} may not send {name}")
     if door.sampled_millionths and not is_sampled(door, sent):
         return SampledOut()
+    return _let_in(door, opened)
+
+
+def readmit(door: Door, kept: CustomerEvent) -> Admitted | Refusal:
+    """What becomes of a customer event that was let in before and has waited in quarantine.
+
+    The source could send it then, so neither that nor the sample is asked about again.
+    """
+    opened = open_event(kept)
+    return opened if isinstance(opened, Refusal) else _let_in(door, opened)
+
+
+def _let_in(door: Door, opened: Opened) -> Admitted | Refusal:
+    carried: tuple[tuple[str, str], ...] = ()
+    if door.has_suppressions:
+        # Before anything is changed: who is hashed or masked on the way in must be known, too.
+        carried = tuple(identifiers_of(opened))
     if door.transformations is not None:
         refusal = door.transformations.apply(opened)
         if refusal is not None:
             return refusal
         # What was made of it must still be a customer event.
-        opened = open_event(opened.closed())
-        if isinstance(opened, Refusal):
-            return opened
-    return Admitted(opened) if door.plan is None else _judged(door.plan, opened)
+        found = open_event(opened.closed())
+        if isinstance(found, Refusal):
+            return found
+        opened = found
+        if door.has_suppressions:
+            carried += tuple(identifiers_of(opened))
+    if door.plan is None:
+        return Admitted(opened, carried=carried)
+    return _judged(door.plan, opened, carried)
 
 
-def _judged(plan: Plan, opened: Opened) -> Admitted | Refusal:
+def _judged(plan: Plan, opened: Opened, carried: tuple[tuple[str, str], ...]) -> Admitted | Refusal:
     judgement = plan.judge(opened)
     opened.event.violations.extend(judgement.violations)
     if opened.changed:
         opened.closed()
     if judgement.verdict is Verdict.LET_IN:
-        return Admitted(opened)
+        return Admitted(opened, carried=carried)
     first = judgement.violations[0]
     refusal = Refusal(Reason.PLAN_VIOLATED, f"{first.path}: {first.detail} ({first.rule})")
-    return refusal if judgement.verdict is Verdict.REFUSE else Admitted(opened, refusal)
+    if judgement.verdict is Verdict.REFUSE:
+        return refusal
+    return Admitted(opened, refusal, carried)
 
 
 def is_sampled(door: Door, sent: CustomerEvent) -> bool:

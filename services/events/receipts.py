@@ -189,7 +189,7 @@ class Batch:
         _set_time(stamped.occur_time, occur_us)
         suspects: frozenset[str] = frozenset()
         if self._inlet.door.has_suppressions:
-            suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.opened))
+            suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.carried))
         return Fresh(fact, _EPOCH + timedelta(microseconds=occur_us), suspects)
 
 

@@ -106,7 +106,7 @@ def open_event(sent: CustomerEvent) -> Opened | Refusal:
             return refusal
     objects = []
     for name in _JSON_FIELDS:
-        found = _read_json(name, getattr(sent, name))
+        found = read_json(name, getattr(sent, name))
         if isinstance(found, Refusal):
             return found
         objects.append(found)
@@ -185,7 +185,8 @@ def _check_presence(sent: CustomerEvent) -> Refusal | None:
     return None
 
 
-def _read_json(name: str, text: str) -> dict[str, Any] | Refusal:
+def read_json(name: str, text: str) -> dict[str, Any] | Refusal:
+    """The JSON object that a text is, empty when it is; or why it is none that is taken."""
     if not text:
         return {}
     try:

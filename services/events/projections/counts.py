@@ -95,6 +95,15 @@ _BOTH = f"""(
     select {_ID} as id, {_COLUMNS} from door.turned_away
 ) as counts"""
 
+_TOTALS = """
+select outcome, sum(count)::bigint as count from (
+    select outcome, count from customer_events.counts
+    union all
+    select outcome, count from door.turned_away
+) counts
+group by outcome
+"""
+
 LISTING = Listing(
     method="ListCustomerEventCounts",
     table=Table(_BOTH, key="id", positions=None),
@@ -173,6 +182,11 @@ async def list_counts(
     )
     page = query.page(await pool.fetch(query.sql, *query.args))
     return [_told(row) for row in page.rows], page.next_page_token
+
+
+async def totals(pool: Pool) -> dict[ReceiptOutcome.ValueType, int]:
+    """How many customer events of all workspaces ever came to each outcome."""
+    return {row["outcome"]: row["count"] for row in await pool.fetch(_TOTALS)}
 
 
 def _told(row: Row) -> CustomerEventCount:

@@ -173,9 +173,9 @@ def source_of(actor: str, named: str) -> str:
     return named
 
 
-def message_id_in(name: str, collection: str) -> str:
+def message_id_in(name: str, collection: str, field: str = "name") -> str:
     """The message id inside a name: all that follows the collection, slashes included."""
     message_id = name.removeprefix(f"{collection}/")
     if message_id in ("", name) or "\0" in message_id:
-        raise InvalidArgument.of("name", f"must look like {collection}/{{message_id}}")
+        raise InvalidArgument.of(field, f"must look like {collection}/{{message_id}}")
     return message_id
