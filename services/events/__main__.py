@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from rapport.events.v1 import (
     events_pb2,
+    orders_pb2,
+    orders_pb2_grpc,
+    products_pb2,
+    products_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
     sources_pb2,
@@ -13,12 +17,14 @@ from rapport.events.v1 import (
     write_keys_pb2,
     write_keys_pb2_grpc,
 )
+from services.events.projections.commerce import CommerceView
 from services.events.projections.counts import TURNED_AWAY_TABLES
 from services.events.projections.customer_events import SOURCE, VIEW
 from services.events.projections.doors import Doors
 from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
 from services.events.recording import Recorder
+from services.events.service.commerce import OrdersService, ProductsService
 from services.events.service.customer_events import EventsService
 from services.events.service.sources import SourcesService, WriteKeysService
 from services.events.service.suppressions import SuppressionsService
@@ -51,6 +57,16 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
             SuppressionsService(kernel, doors),
         ),
         (
+            products_pb2.DESCRIPTOR.services_by_name["ProductsService"],
+            products_pb2_grpc.add_ProductsServiceServicer_to_server,
+            ProductsService(kernel),
+        ),
+        (
+            orders_pb2.DESCRIPTOR.services_by_name["OrdersService"],
+            orders_pb2_grpc.add_OrdersServiceServicer_to_server,
+            OrdersService(kernel),
+        ),
+        (
             write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"],
             write_keys_pb2_grpc.add_WriteKeysServiceServicer_to_server,
             WriteKeysService(kernel),
@@ -64,7 +80,10 @@ SERVICE = Service(
     # What people decide is read at once. Customer events are not folded as they are recorded: that
     # is the hot path, and their list follows the feed.
     views=(SourcesView(), SuppressionsView()),
-    consumers=(Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),),
+    consumers=(
+        Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),
+        Consumer(CommerceView(), sources=(SOURCE,), event_types=EVENT_TYPES),
+    ),
     servicers=servicers,
     tables=TURNED_AWAY_TABLES,
 )
