@@ -13,7 +13,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from rapport.contacts.v1 import service_pb2 as contacts_pb2
 from rapport.deals.v1 import service_pb2 as deals_pb2
-from rapport.events.v1 import quarantine_pb2, sources_pb2, suppressions_pb2
+from rapport.events.v1 import (
+    orders_pb2,
+    products_pb2,
+    quarantine_pb2,
+    sources_pb2,
+    suppressions_pb2,
+)
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
 from rapport.identity.v1 import service_pb2 as identity_pb2
@@ -28,6 +34,8 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             sources_pb2.DESCRIPTOR.services_by_name["SourcesService"],
             suppressions_pb2.DESCRIPTOR.services_by_name["SuppressionsService"],
             quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
+            products_pb2.DESCRIPTOR.services_by_name["ProductsService"],
+            orders_pb2.DESCRIPTOR.services_by_name["OrdersService"],
         ),
         "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),

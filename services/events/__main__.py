@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import grpc
+
 from rapport.events.v1 import (
     events_pb2,
+    orders_pb2,
+    orders_pb2_grpc,
+    products_pb2,
+    products_pb2_grpc,
     quarantine_pb2,
     quarantine_pb2_grpc,
     service_pb2,
@@ -15,6 +25,7 @@ from rapport.events.v1 import (
     write_keys_pb2,
     write_keys_pb2_grpc,
 )
+from services.events.projections.commerce import CommerceView
 from services.events.projections.counts import TURNED_AWAY_TABLES
 from services.events.projections.customer_events import SOURCE, VIEW
 from services.events.projections.doors import Doors
@@ -22,6 +33,7 @@ from services.events.projections.quarantine import QuarantineView
 from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
 from services.events.recording import Recorder
+from services.events.service.commerce import OrdersService, ProductsService
 from services.events.service.customer_events import EventsService
 from services.events.service.quarantine import QuarantineService
 from services.events.service.sources import SourcesService, WriteKeysService
@@ -40,32 +52,23 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
     doors = Doors(kernel.pool)
     recorder = Recorder(kernel, doors)
     return (
-        (
-            service_pb2.DESCRIPTOR.services_by_name["EventsService"],
-            service_pb2_grpc.add_EventsServiceServicer_to_server,
-            EventsService(kernel, recorder),
-        ),
-        (
-            sources_pb2.DESCRIPTOR.services_by_name["SourcesService"],
-            sources_pb2_grpc.add_SourcesServiceServicer_to_server,
-            SourcesService(kernel, doors),
-        ),
-        (
-            suppressions_pb2.DESCRIPTOR.services_by_name["SuppressionsService"],
-            suppressions_pb2_grpc.add_SuppressionsServiceServicer_to_server,
-            SuppressionsService(kernel, doors),
-        ),
-        (
-            quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
-            quarantine_pb2_grpc.add_QuarantineServiceServicer_to_server,
-            QuarantineService(kernel, doors),
-        ),
-        (
-            write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"],
-            write_keys_pb2_grpc.add_WriteKeysServiceServicer_to_server,
-            WriteKeysService(kernel),
-        ),
+        _served(service_pb2, service_pb2_grpc, EventsService(kernel, recorder)),
+        _served(sources_pb2, sources_pb2_grpc, SourcesService(kernel, doors)),
+        _served(suppressions_pb2, suppressions_pb2_grpc, SuppressionsService(kernel, doors)),
+        _served(quarantine_pb2, quarantine_pb2_grpc, QuarantineService(kernel, doors)),
+        _served(products_pb2, products_pb2_grpc, ProductsService(kernel)),
+        _served(orders_pb2, orders_pb2_grpc, OrdersService(kernel)),
+        _served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
     )
+
+
+def _served(messages: ModuleType, stubs: ModuleType, servicer: object) -> Served:
+    """A servicer with the one service that its proto file describes."""
+    [descriptor] = messages.DESCRIPTOR.services_by_name.values()
+    add: Callable[[Any, grpc.aio.Server], None] = getattr(
+        stubs, f"add_{descriptor.name}Servicer_to_server"
+    )
+    return descriptor, add, servicer
 
 
 SERVICE = Service(
@@ -74,7 +77,10 @@ SERVICE = Service(
     # What people decide, and decide about, is read at once. Customer events are not folded as they
     # are recorded: that is the hot path, and their list follows the feed.
     views=(SourcesView(), SuppressionsView(), QuarantineView()),
-    consumers=(Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),),
+    consumers=(
+        Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),
+        Consumer(CommerceView(), sources=(SOURCE,), event_types=EVENT_TYPES),
+    ),
     servicers=servicers,
     background=lambda kernel, registry: [GaugesUpkeep(kernel, EventsGauges(registry)).run()],
     tables=TURNED_AWAY_TABLES,

@@ -16,8 +16,9 @@ from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
 from rapport.events.v1.service_pb2 import Receipt, ReceiptOutcome
 from services.events.door import Admitted, Door, SampledOut, admit
-from services.events.schema import Reason, Refusal, made_up_message_id, occur_us_of
+from services.events.schema import Reason, Refusal, made_up_message_id
 from services.events.suppressed import hashes_of
+from services.events.times import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -176,9 +177,9 @@ class Batch:
         )
 
     def _stamp(self, admitted: Admitted, message_id: str) -> Fresh:
-        """The fact: what was sent as it was let in, with our two times."""
+        """The fact: what was sent as it was let in, with our two times and what is odd of them."""
         sent = admitted.opened.event
-        occur_us = occur_us_of(sent, receive_us=self._receive_us)
+        occur_us, flags = stamp(sent, receive_us=self._receive_us)
         make = CustomerEventRecorded if admitted.quarantine is None else CustomerEventQuarantined
         fact = make(customer_event=sent)
         stamped = fact.customer_event
@@ -187,6 +188,7 @@ class Batch:
         stamped.import_name = self._inlet.import_name
         _set_time(stamped.receive_time, self._receive_us)
         _set_time(stamped.occur_time, occur_us)
+        stamped.time_flags.extend(flags)
         suspects: frozenset[str] = frozenset()
         if self._inlet.door.has_suppressions:
             suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.carried))

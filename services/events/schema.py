@@ -1,4 +1,4 @@
-"""The rules of one customer event: why it is refused, and when it happened. Pure.
+"""The rules of one customer event: why it is refused. Pure.
 
 Of several rules that a customer event breaks, the first in `_RULES` is told, those of JSON last.
 JSON is what orjson takes for it: no NaN, no lone surrogate, no number beyond a double.
@@ -27,9 +27,6 @@ NAME_CHARACTERS_MAX = 500
 IDENTIFIER_CHARACTERS_MAX = 255
 JSON_DEPTH_MAX = 64
 
-OCCUR_US_MIN = 0
-"""Nothing happened before 1970: an earlier time is a broken clock's, and becomes this one."""
-
 _MADE_UP = uuid.UUID("6f4b1f0e-9a53-5d1c-8c0a-3a7d9b1e2c44")
 _SECONDS_MIN = -62_135_596_800  # 0001-01-01, the first second a Timestamp may hold
 _SECONDS_MAX = 253_402_300_799  # 9999-12-31, the last
@@ -38,9 +35,11 @@ _NANOS_MAX = 999_999_999
 _TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
 _ALIAS = CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS
 _GROUP = CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP
+_ACCOUNT = CustomerEventType.CUSTOMER_EVENT_TYPE_ACCOUNT
 _TYPES = frozenset(CustomerEventType.values()) - {CustomerEventType.CUSTOMER_EVENT_TYPE_UNSPECIFIED}
 _JSON_FIELDS = ("properties", "traits", "context")
 _IDENTIFIER_FIELDS = ("user_id", "anonymous_id", "previous_id", "group_id")
+_TIME_FIELDS = ("original_time", "send_time", "corrected_time")
 _NUL = "\0"
 _NUL_IN_JSON = "\\u0000"
 
@@ -58,6 +57,7 @@ class Reason(StrEnum):
     NO_NAME = "NO_NAME"
     NO_PREVIOUS_ID = "NO_PREVIOUS_ID"
     NO_GROUP_ID = "NO_GROUP_ID"
+    MEMBERSHIP_MISPLACED = "MEMBERSHIP_MISPLACED"
     JSON_INVALID = "JSON_INVALID"
     JSON_TOO_DEEP = "JSON_TOO_DEEP"
     TIME_INVALID = "TIME_INVALID"
@@ -120,20 +120,6 @@ def refusal_of(sent: CustomerEvent) -> Refusal | None:
     return found if isinstance(found, Refusal) else None
 
 
-def occur_us_of(sent: CustomerEvent, *, receive_us: int) -> int:
-    """When a customer event happened by our clock, however wrong the source's clock goes.
-
-    How long it lay there before it was sent is the source's word; when it was sent is ours: on
-    receipt. Nothing happened after it was received, nor before OCCUR_US_MIN. Times are
-    microseconds since 1970, like a database's.
-    """
-    if not sent.HasField("original_time"):
-        return receive_us
-    original_us = _microseconds(sent.original_time)
-    send_us = _microseconds(sent.send_time) if sent.HasField("send_time") else receive_us
-    return min(max(receive_us - (send_us - original_us), OCCUR_US_MIN), receive_us)
-
-
 def made_up_message_id(sent: CustomerEvent, *, call: str, place: int) -> str:
     """An id for a customer event that came without: the same when the same call is sent again."""
     content = sent.SerializeToString(deterministic=True).hex()
@@ -174,14 +160,17 @@ def _check_texts(sent: CustomerEvent) -> Refusal | None:
 
 def _check_presence(sent: CustomerEvent) -> Refusal | None:
     """What each type of call needs; blanks alone are nothing."""
-    if not (sent.user_id.strip() or sent.anonymous_id.strip()):
+    if sent.type != _ACCOUNT and not (sent.user_id.strip() or sent.anonymous_id.strip()):
         return Refusal(Reason.NO_IDENTIFIER, "either user_id or anonymous_id is needed")
     if sent.type == _TRACK and not sent.name.strip():
         return Refusal(Reason.NO_NAME, "a track call needs the name of what was done")
     if sent.type == _ALIAS and not sent.previous_id.strip():
         return Refusal(Reason.NO_PREVIOUS_ID, "an alias call needs the previous_id it replaces")
-    if sent.type == _GROUP and not sent.group_id.strip():
-        return Refusal(Reason.NO_GROUP_ID, "a group call needs the group_id of the group")
+    if sent.type in {_GROUP, _ACCOUNT} and not sent.group_id.strip():
+        return Refusal(Reason.NO_GROUP_ID, "a group or account call needs the id of its group")
+    if sent.ends_membership and sent.type != _GROUP:
+        detail = "ends_membership says that somebody left a group: only a group call says that"
+        return Refusal(Reason.MEMBERSHIP_MISPLACED, detail)
     return None
 
 
@@ -205,7 +194,7 @@ def read_json(name: str, text: str) -> dict[str, Any] | Refusal:
 
 
 def _check_times(sent: CustomerEvent) -> Refusal | None:
-    for field in ("original_time", "send_time"):
+    for field in _TIME_FIELDS:
         time: Timestamp = getattr(sent, field)
         if not (_SECONDS_MIN <= time.seconds <= _SECONDS_MAX and 0 <= time.nanos <= _NANOS_MAX):
             detail = f"{field} is no time between the years 1 and 9999"
@@ -242,7 +231,3 @@ def _depth(parsed: object) -> int:
             for inner in (value.values() if isinstance(value, dict) else value)
         ]
     return depth
-
-
-def _microseconds(time: Timestamp) -> int:
-    return time.seconds * 1_000_000 + time.nanos // 1000

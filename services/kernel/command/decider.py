@@ -145,6 +145,35 @@ class Commands:
         )
         return cast("M", await self._group_commit.submit(work))
 
+    async def execute_all(
+        self,
+        decider: Decider[C, S],
+        commands: Mapping[str, C],
+        request: Message,
+        respond: Callable[[Sequence[Decided[S]]], M],
+    ) -> M:
+        """Execute a command on each of several aggregates, by id: all of them or none.
+
+        They came in one `request`, whose request_id makes retries return the first response. The
+        results come in the order of the commands, each with the write token of all.
+        """
+        caller = current_caller()
+        request_id = getattr(request, "request_id", "")
+        origin = Origin(caller.workspace, caller.actor, caller.correlation_id, request_id)
+        steps = [
+            _Step(decider, aggregate_id, command, origin, self._event_types, None)
+            for aggregate_id, command in commands.items()
+        ]
+        work = Work(
+            origin=origin,
+            decide=lambda states: [change for step in steps for change in step.decide(states)],
+            respond=lambda outcome: respond([step.decided(outcome) for step in steps]),
+            request=request_of(request, request_id),
+            shapes={step.stream: decider.shape for step in steps},
+            resource_name=decider.resource_name,
+        )
+        return cast("M", await self._group_commit.submit(work))
+
 
 class _Step(Generic[C, S]):
     """One command on its way through a group commit: what it saw, and what it led to."""

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
+from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType, TimeFlag
 from rapport.events.v1.service_pb2 import ReceiptOutcome
 from services.events.door import Door
 from services.events.receipts import Batch, Inlet, Place, stream_of
@@ -66,9 +66,9 @@ def test_receipts_can_be_told_again_after_a_commit_that_failed():
     assert [("a", DUPLICATE, 0, 5), ("a", DUPLICATE, 0, 5)] == told(again)
 
 
-def test_a_fact_is_what_was_sent_with_our_two_times():
+def test_a_fact_is_what_was_sent_with_our_two_times_and_flags():
     source_says = {"original_time": {"seconds": 1_000}, "send_time": {"seconds": 1_060}}
-    forged = {"receive_time": {"seconds": 1}, "occur_time": {"seconds": 2}}
+    forged = {"receive_time": {"seconds": 1}, "occur_time": {"seconds": 2}, "time_flags": [1, 2]}
     batch = judged(sent("a", properties='{"b":1}', **source_says, **forged))
 
     fact, occur_time, _ = batch.fresh[stream_of("a")]
@@ -77,6 +77,8 @@ def test_a_fact_is_what_was_sent_with_our_two_times():
     assert NOON == stamped.receive_time.ToDatetime(tzinfo=UTC)
     assert datetime(2026, 1, 1, 11, 59, 0, 123_456, tzinfo=UTC) == occur_time
     assert occur_time == stamped.occur_time.ToDatetime(tzinfo=UTC)
+    assert [TimeFlag.TIME_FLAG_CLOCK_SKEWED] == list(stamped.time_flags)
+    stamped.ClearField("time_flags")
     stamped.ClearField("receive_time")
     stamped.ClearField("occur_time")
     assert sent("a", properties='{"b":1}', **source_says) == stamped
