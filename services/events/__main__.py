@@ -62,7 +62,7 @@ SERVICE = Service(
     name=SOURCE,
     event_types=EVENT_TYPES,
     # What people decide is read at once. Customer events are not folded as they are recorded: that
-    # is the hot path, and their list follows the feed.
+    # is the hot path, and their list follows the log.
     views=(SourcesView(), SuppressionsView()),
     consumers=(Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),),
     servicers=servicers,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.errors import Aborted, ResourceExhausted
+from services.kernel.log.bell import Bell
+from services.kernel.log.recent import Recent
 from services.kernel.log.recorded import Recorded, set_timestamp
 from services.kernel.log.rows import COLUMNS, copied, row
 from services.kernel.log.sql import Statement, Tx, columns, send
@@ -136,10 +138,15 @@ class Log:
     def __init__(
         self, *, service: str, partitions: int, clock: Clock, new_id: Callable[[], UUID]
     ) -> None:
-        """Name the service that owns the log; `new_id` makes event ids."""
+        """Name the service that owns the log; `new_id` makes event ids.
+
+        `grown` rings when it grew, by whichever process; `recent` holds what this one appended.
+        """
         self.service = service
         self.partitions = partitions
         self.clock = clock
+        self.grown = Bell()
+        self.recent = Recent()
         self._new_id = new_id
 
     def partition_of(self, workspace: str, stream: str) -> int:
@@ -186,11 +193,14 @@ class Log:
         recorded = self._record(appends, heads, dict(versions))
         return Landed(recorded, {event.partition: event.position for event in recorded})
 
-    async def write(self, tx: Tx, landed: Landed, also: Sequence[Statement] = ()) -> None:
-        """Write what `record` said, and with it what else the caller has to write."""
+    async def write(self, tx: Tx, landed: Landed, also: Sequence[Statement] = ()) -> int:
+        """Write what `record` said, and with it what else the caller has to write.
+
+        Answers how many bytes the events have.
+        """
         if not landed.events:
             await send(tx, also)
-            return
+            return 0
         positions = list(landed.heads.values())
         move = Statement(
             _MOVE_HEADS, (list(landed.heads), positions, landed.events[-1].record_time)
@@ -198,15 +208,17 @@ class Log:
         if len(landed.events) < COPY_SIZE_MIN:
             rows = [row(event) for event in landed.events]
             await send(tx, [Statement(_INSERT_EVENTS, columns(rows)), *also, move])
-            return
+            return sum(event.event.ByteSize() for event in landed.events)
+        buffer = copied(landed.events)
         await tx.copy_to_table(
             "events",
             schema_name="kernel",
             columns=COLUMNS,
-            source=copied(landed.events),  # type: ignore[arg-type]  # a buffer is taken, too
+            source=buffer,  # type: ignore[arg-type]  # a buffer is taken, too
             format="binary",
         )
         await send(tx, [*also, move])
+        return len(buffer)
 
     def _record(
         self,
