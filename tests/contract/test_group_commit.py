@@ -17,7 +17,7 @@ from services.kernel.errors import (
     Unavailable,
 )
 from services.kernel.log import log as log_module
-from services.kernel.log.log import Append, NewEvent, Origin, read_heads, read_partition
+from services.kernel.log.log import Append, NewEvent, Origin, read_heads
 from services.kernel.log.tables import create_kernel_tables
 from services.kernel.log.tokens import decode_write_token
 from services.kernel.process.runtime import open_pool
@@ -119,17 +119,6 @@ async def test_neighbours_of_a_failed_command_succeed(world, guilty, refusal):
     assert isinstance(failure, refusal)
     assert [["hat"]] * 7 == [list(box.things) for box in innocent]
     assert [(f"box-{number}", "hat") for number in range(8)] == await world.things()
-
-
-async def test_what_was_committed_is_kept_for_the_own_readers_and_nothing_else(world):
-    calls = [world.put("1", "hat"), world.put("2", "forbidden"), world.put("3", "hat")]
-    await answers(calls)
-
-    kept = world.log.recent.after(0, 0, 10)
-
-    assert [(1, "box-1"), (2, "box-3")] == [(event.position, event.stream) for event in kept]
-    logged = await read_partition(world.pool, 0, after=0)
-    assert [event.event_id for event in logged] == [str(event.event_id) for event in kept]
 
 
 async def test_every_second_command_may_fail(world):

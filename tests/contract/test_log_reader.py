@@ -8,6 +8,7 @@ import pytest
 from services.kernel.log.log import read_partition
 from services.kernel.log.reader import LogReader
 from services.kernel.log.tables import create_kernel_tables
+from tests.box_world import running_log
 from tests.tallies import TEXTS, text_log, texts
 
 
@@ -83,3 +84,15 @@ async def test_a_reader_looks_by_itself_when_it_is_not_told(pool, monkeypatch):
 
 async def test_nothing_is_handed_out_when_the_time_is_over(pool):
     assert [] == await reader_of(pool, text_log()).next_batch(max_events=10, max_wait_s=0.01)
+
+
+async def test_a_group_commit_keeps_what_it_committed_and_nothing_else(database):
+    async with running_log(database) as world:
+        calls = [world.put("1", "hat"), world.put("2", "forbidden"), world.put("3", "hat")]
+        await asyncio.gather(*calls, return_exceptions=True)
+
+        kept = world.log.recent.after(0, 0, 10)
+
+        assert [(1, "box-1"), (2, "box-3")] == [(event.position, event.stream) for event in kept]
+        logged = await read_partition(world.pool, 0, after=0)
+        assert [event.event_id for event in logged] == [str(event.event_id) for event in kept]
