@@ -47,11 +47,12 @@ class FeedWorld:
         self.reader_metrics = ReaderMetrics(self.registry)
 
     async def append(self, count, *, stream="thing-1", workspace="acme", size=10):
-        """Records events in one transaction."""
+        """Records events in one transaction; answers them as they were recorded."""
         origin = Origin(workspace, "tests", "correlation", "causation")
         events = [NewEvent(StringValue(value=f"{number}".ljust(size))) for number in range(count)]
         async with self.pool.acquire() as connection, connection.transaction():
-            await self.log.append(connection, [Append(origin, stream, events)])
+            landed = await self.log.append(connection, [Append(origin, stream, events)])
+        return landed.events
 
     async def logged(self):
         """The whole log."""

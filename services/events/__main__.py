@@ -75,7 +75,7 @@ SERVICE = Service(
     name=SOURCE,
     event_types=EVENT_TYPES,
     # What people decide, and decide about, is read at once. Customer events are not folded as they
-    # are recorded: that is the hot path, and their list follows the feed.
+    # are recorded: that is the hot path, and their lists follow the log.
     views=(SourcesView(), SuppressionsView(), QuarantineView()),
     consumers=(
         Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from google.protobuf import wrappers_pb2
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
 from services.kernel.clock import FixedClock, SystemClock, new_id
@@ -14,7 +15,7 @@ from services.kernel.errors import Aborted, Reason, ResourceExhausted
 from services.kernel.log import log as log_module
 from services.kernel.log.log import (
     ANY_VERSION,
-    EVENT_BYTES_MAX,
+    COPY_SIZE_MIN,
     EVENTS_PER_APPEND_MAX,
     MICROSECOND,
     NO_STREAM,
@@ -27,7 +28,8 @@ from services.kernel.log.log import (
     read_partition,
     read_stream,
 )
-from services.kernel.log.recorded import utc
+from services.kernel.log.recorded import EventTypes, utc
+from services.kernel.log.rows import EVENT_BYTES_MAX
 from services.kernel.log.tables import PartitionCountError, create_kernel_tables
 from services.kernel.testing import eventually
 
@@ -151,6 +153,24 @@ async def test_an_event_is_read_back_as_it_was_appended(pool):
         read.record_time.ToDatetime().isoformat(timespec="microseconds") + "+00:00"
     )
     assert read.occur_time == read.record_time
+
+
+@pytest.mark.parametrize("count", [1, 2 * COPY_SIZE_MIN])
+async def test_few_and_many_events_of_several_origins_are_kept_alike(pool, count):
+    """Few are inserted, many are copied."""
+    origins = (ORIGIN, OTHER, Origin("acme", "täst/ß", "", "𝄞"))
+    times = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
+
+    def made(number):
+        event = StringValue(value="x" * number)
+        new = NewEvent(event, None if number % 3 == 0 else times[number % 2])
+        return Append(origins[number // 2 % 3], f"box-é{number}", [new])
+
+    landed = await append(pool, *(made(number) for number in range(count)))
+
+    read = [EventTypes(wrappers_pb2).decode(e) for e in await read_partition(pool, 0, after=0)]
+    assert landed.events == read
+    assert count == len(read)
 
 
 async def test_a_walk_reads_every_position_once_and_stops_where_it_was_told(pool, monkeypatch):

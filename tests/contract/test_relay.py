@@ -54,6 +54,17 @@ async def test_the_feed_equals_the_log_position_for_position(world, connection):
     assert world.count("rapport_relay_lag_events") == 0
 
 
+async def test_what_was_just_appended_is_relayed_as_the_log_would_give_it(world, connection):
+    """Part of it from memory, part from the log, as another process appended that."""
+    await world.append(3)
+    for count in (500, 1, 40):
+        world.log.recent.keep(await world.append(count), 1_000)
+    await world.append(7, stream="thing-2", workspace="globex")
+    world.log.recent.keep(await world.append(5), 1_000)
+    async with running(world.relay(connection, chunk_size=100, recent=world.log.recent)):
+        await eventually(world.assert_same)
+
+
 async def test_an_append_wakes_the_relay_through_the_database(world, connection):
     relay = world.relay(connection, safety_poll_s=600)
     listener = Listener(world.database_url, {APPENDED_CHANNEL: lambda _: relay.wake()})

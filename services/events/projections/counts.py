@@ -9,7 +9,7 @@ name, for pages and screens have as many names as there are urls.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -80,6 +80,7 @@ do update set count = known.count + excluded.count
 
 # A name that no column could hold as it is part of the key, and is refused for its length anyway.
 _NAME_CHARACTERS_MAX = 500
+_HOUR_S = 3600
 _TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
 _OUTCOMES = {
     name.removeprefix("RECEIPT_OUTCOME_"): value for name, value in ReceiptOutcome.items() if value
@@ -127,7 +128,7 @@ Counted = tuple[str, object, str, int, str, int, str]
 
 async def count(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
     """Adds what came into the log to the counts of a view."""
-    counted: Counter[Counted] = Counter()
+    counted: Counter[tuple[str, int, str, int, str, int]] = Counter()
     for event in events:
         fact = event.event
         if isinstance(fact, CustomerEventRecorded):
@@ -137,10 +138,15 @@ async def count(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         else:
             continue
         sent = fact.customer_event
-        hour = sent.receive_time.ToDatetime(tzinfo=UTC).replace(minute=0, second=0, microsecond=0)
-        name = sent.name if sent.type == _TRACK else ""
-        counted[event.workspace, hour, sent.source, sent.type, name, outcome, ""] += 1
-    await _add(tx, f"{schema}.counts", counted)
+        kind = sent.type
+        name = sent.name if kind == _TRACK else ""
+        hour = sent.receive_time.seconds // _HOUR_S
+        counted[event.workspace, hour, sent.source, kind, name, outcome] += 1
+    rows: dict[Counted, int] = {
+        (workspace, datetime.fromtimestamp(hour * _HOUR_S, UTC), source, kind, name, outcome, ""): n
+        for (workspace, hour, source, kind, name, outcome), n in counted.items()
+    }
+    await _add(tx, f"{schema}.counts", rows)
 
 
 async def count_turned_away(

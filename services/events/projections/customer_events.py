@@ -8,7 +8,6 @@ counted beside, per hour (`counts.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
@@ -23,6 +22,7 @@ from services.events.receipts import stream_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.log import read_stream
+from services.kernel.log.recorded import utc
 from services.kernel.log.sql import columns
 from services.kernel.views.checkpoint import read_positions
 
@@ -240,7 +240,7 @@ def row_of(event: Recorded) -> tuple[object, ...]:
         fact.source or None,
         fact.import_name or None,
         event.occur_time,
-        fact.receive_time.ToDatetime(tzinfo=UTC),
+        utc(fact.receive_time),
     )
 
 

@@ -185,11 +185,12 @@ class GroupCommit:
             last = {(event.workspace, event.stream): event for event in landed.events}
             states = saved_states(changes, last, loaded)
             responses = requests.saved_responses(answered, self.log.clock.now())
-            await self.log.write(tx, landed, also=[*states, *responses])
+            size_bytes = await self.log.write(tx, landed, also=[*states, *responses])
             await claims.save_claims(tx, changes)
             if landed.events:
                 for view in self.views:
                     await view.apply(tx, view.name, landed.events)
+        self.log.recent.keep(landed.events, size_bytes)
 
     def _partitions(self, group: Sequence[_Pending]) -> set[int]:
         streams = {stream for pending in group for stream in pending.work.streams()}

@@ -243,13 +243,12 @@ class Feed:
         """
         with translated():
             client = self._connection.client()
-            last = events[-1]
-            for event in events[:-1]:
-                await client.publish(
-                    subject_of(self._service, event),
-                    event.SerializeToString(),
-                    headers=_headers(event, guarded=guarded),
-                )
+            *others, last = events
+            if others:
+                commands = [self._command(event, guarded=guarded) for event in others]
+                # The client's own `publish` takes three times as long, most of it to wait for
+                # nothing. Like there, what is sent goes out with the request that follows.
+                await client._send_command(b"".join(commands))  # noqa: SLF001
             answer = await client.request(
                 subject_of(self._service, last),
                 last.SerializeToString(),
@@ -258,6 +257,15 @@ class Feed:
             )
         if guarded:
             self._judge(json.loads(answer.data), last.position)
+
+    def _command(self, event: Envelope, *, guarded: bool) -> bytes:
+        """A message as NATS' protocol says it."""
+        lines = (f"{key}: {value}\r\n" for key, value in _headers(event, guarded=guarded).items())
+        header = f"NATS/1.0\r\n{''.join(lines)}\r\n".encode()
+        body = event.SerializeToString()
+        subject = subject_of(self._service, event).encode()
+        size = len(header) + len(body)
+        return b"HPUB %b  %d %d\r\n%b%b\r\n" % (subject, len(header), size, header, body)
 
     def _judge(self, answer: dict[str, object], position: int) -> None:
         error = answer.get("error")

@@ -28,6 +28,8 @@ from services.kernel.feed.feed import (
 )
 from services.kernel.log.database import DATABASE_FAILURES, transaction
 from services.kernel.log.log import read_heads, read_partition
+from services.kernel.log.recent import Recent
+from services.kernel.log.recorded import envelope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,14 +95,16 @@ class Relay:
         partition: int,
         metrics: RelayMetrics,
         replicas: int = 1,
+        recent: Recent | None = None,
         chunk_size: int = CHUNK_SIZE,
         safety_poll_s: float = SAFETY_POLL_S,
     ) -> None:
-        """`replicas` is how many NATS servers keep the feed."""
+        """`replicas` is how many NATS servers keep the feed; `recent` saves reading the log."""
         self._pool = pool
         self._connection = connection
         self._feed = Feed(connection, service=service, partition=partition, replicas=replicas)
         self._partition = partition
+        self._recent = recent or Recent()
         self._chunk_size = chunk_size
         self._safety_poll_s = safety_poll_s
         self._tip: FeedTip | None = None
@@ -178,16 +182,19 @@ class Relay:
         tip = self._tip
         # The event at the tip is read along: while the log holds it there, the feed is this log's.
         after = max(tip.position - 1, 0)
-        async with asyncio.timeout(DATABASE_TIMEOUT_S), transaction(self._pool) as tx:
-            events = await read_partition(
-                tx, self._partition, after=after, limit=self._chunk_size + 1
-            )
-        fresh = _after_tip(events, tip)
+        fresh = _after_tip(await self._read(after, self._chunk_size + 1), tip)
         self._head = max(self._head, tip.position + len(fresh))
         self._lag.set(self._head - tip.position)
         for chunk in _chunks(fresh):
             await self._publish(chunk)
         return len(fresh)
+
+    async def _read(self, after: int, limit: int) -> Sequence[Envelope]:
+        recent = self._recent.after(self._partition, after, limit)
+        if recent:
+            return [envelope_of(event) for event in recent]
+        async with asyncio.timeout(DATABASE_TIMEOUT_S), transaction(self._pool) as tx:
+            return await read_partition(tx, self._partition, after=after, limit=limit)
 
     async def _find_tip(self) -> FeedTip:
         """Reads how far feed and log have got, and checks that they belong together."""

@@ -7,26 +7,24 @@ the first to the second, through upcasters, so that code meets only today's even
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
 
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from rapport.common.v1.envelope_pb2 import Envelope
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from rapport.common.v1.envelope_pb2 import Envelope
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """One event as views and policies see it. Times are aware and in UTC."""
 
     partition: int
@@ -42,6 +40,10 @@ class Recorded:
     causation_id: str
     occur_time: datetime
     record_time: datetime
+
+
+# An event as the log gives it back, or as this process has just appended it.
+Logged: TypeAlias = Envelope | Recorded
 
 
 class UndecodableEventError(Exception):
@@ -67,8 +69,13 @@ class EventTypes:
         }
         self._upcasters = dict(upcasters or {})
 
-    def decode(self, envelope: Envelope) -> Recorded:
-        """Decode an envelope into today's shape of its event, else raise UndecodableEventError."""
+    def decode(self, envelope: Logged) -> Recorded:
+        """Decode an envelope into today's shape of its event, else raise UndecodableEventError.
+
+        What was just appended is in that shape.
+        """
+        if isinstance(envelope, Recorded):
+            return envelope
         event = self.message(envelope.type, envelope.data)
         try:
             event_id = UUID(envelope.event_id)
@@ -108,6 +115,26 @@ class EventTypes:
             except Exception as error:
                 raise UndecodableEventError(f"upcasting {full_name} failed: {error}") from error
         raise UndecodableEventError(f"the upcasters of {full_name} lead in a circle")
+
+
+def envelope_of(event: Recorded) -> Envelope:
+    """The envelope that the log gives back of an event."""
+    envelope = Envelope(
+        partition=event.partition,
+        position=event.position,
+        workspace=event.workspace,
+        stream=event.stream,
+        version=event.version,
+        event_id=str(event.event_id),
+        type=event.type,
+        data=event.event.SerializeToString(deterministic=True),
+        actor=event.actor,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+    )
+    set_timestamp(envelope.occur_time, event.occur_time)
+    set_timestamp(envelope.record_time, event.record_time)
+    return envelope
 
 
 def short_type(full_name: str) -> str:

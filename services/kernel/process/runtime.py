@@ -29,7 +29,7 @@ from services.kernel.command.group_commit import GroupCommit
 from services.kernel.errors import RapportError
 from services.kernel.feed.feed import FeedConnection
 from services.kernel.feed.log_service import LogServicer
-from services.kernel.feed.reader import FeedReader, ReaderMetrics
+from services.kernel.feed.readers import reader_opener
 from services.kernel.feed.relay import Relay, RelayMetrics
 from services.kernel.feed.source import Source, open_sources
 from services.kernel.log.bell import Bell
@@ -267,6 +267,7 @@ def _start_relays(
             partition=partition,
             metrics=metrics,
             replicas=replicas,
+            recent=log.recent,
         )
         process.relays.append(relay)
         process.tasks.spawn("relay", relay.run(), f"{partition}")
@@ -280,6 +281,7 @@ def _start_listener(process: Running, database_url: str) -> None:
         for relay in process.relays:
             relay.wake()
         kernel.follower.wake(payload)
+        kernel.log.grown.ring()
         kernel.bell.ring()
 
     def advanced(payload: str | None) -> None:
@@ -298,23 +300,14 @@ def _start_projections(
     registry: CollectorRegistry,
 ) -> None:
     """One worker per consumer, source and partition, as soon as the partitions are known."""
-    reader_metrics, metrics = ReaderMetrics(registry), ProjectionMetrics(registry)
-
-    def open_reader(source: str, partition: int, after: int) -> FeedReader:
-        return FeedReader(
-            feed,
-            service=source,
-            partition=partition,
-            after_position=after,
-            hole_reader=sources[source].read,
-            metrics=reader_metrics,
-        )
+    metrics, kernel = ProjectionMetrics(registry), process.kernel
+    open_reader = reader_opener(kernel.pool, kernel.log, feed, sources, registry)
 
     async def follow(consumer: Consumer[Any], source: str) -> None:
-        for partition in await partitions_of(process.kernel.pool, consumer, source, sources):
+        for partition in await partitions_of(kernel.pool, consumer, source, sources):
             projection = Projection(
-                pool=process.kernel.pool,
-                log=process.kernel.log,
+                pool=kernel.pool,
+                log=kernel.log,
                 consumer=consumer,
                 source=source,
                 partition=partition,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool, Record
 
-    from rapport.common.v1.envelope_pb2 import Envelope
+    from services.kernel.log.recorded import Logged
     from services.kernel.views.checkpoint import Place
 
 PARKED_STREAMS_MAX = 100
@@ -70,7 +70,7 @@ class TooManyParkedError(Exception):
 class Poison:
     """An event that cannot be applied, and why."""
 
-    envelope: Envelope
+    envelope: Logged
     reason: str
 
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from rapport.common.v1.envelope_pb2 import Envelope
-    from services.kernel.feed.reader import FeedReader, HoleReader
+    from services.kernel.feed.reader import HoleReader
     from services.kernel.log.log import Log
+    from services.kernel.log.recorded import Logged
     from services.kernel.log.sql import Tx
     from services.kernel.views.policy import Policy
     from services.kernel.views.view import AnyView, View
@@ -61,6 +62,18 @@ BATCH_TIMEOUT_S = 60.0
 _NOTIFY = f"select pg_notify('{ADVANCED_CHANNEL}', $1)"
 
 _log = structlog.get_logger(__name__)
+
+
+class Reader(Protocol):
+    """Reads one partition of a log, another service's from its feed, the own one as it stands."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def next_batch(self, *, max_events: int, max_wait_s: float) -> Sequence[Logged]:
+        """The next events, as many as there are; none when the time is over."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +123,7 @@ class Projection(Generic[T]):
     consumer: Consumer[T]
     source: str
     partition: int
-    open_reader: Callable[[str, int, int], FeedReader]
+    open_reader: Callable[[str, int, int], Reader]
     owner: str
     metrics: ProjectionMetrics
     views: Sequence[AnyView] = ()  # those of the own log that are read at once
@@ -168,7 +181,7 @@ class Projection(Generic[T]):
             with contextlib.suppress(*DATABASE_FAILURES):
                 await lease.release(self.pool)
 
-    async def apply(self, lease: Lease, batch: Sequence[Envelope]) -> None:
+    async def apply(self, lease: Lease, batch: Sequence[Logged]) -> None:
         """Apply a batch in one transaction, or in smaller ones if it holds poison."""
         try:
             await self._apply_once(lease, batch, poison_reason=None)
@@ -186,7 +199,7 @@ class Projection(Generic[T]):
             await self._apply_once(lease, batch, poison_reason=reason_of(error))
 
     async def _apply_once(
-        self, lease: Lease, batch: Sequence[Envelope], *, poison_reason: str | None
+        self, lease: Lease, batch: Sequence[Logged], *, poison_reason: str | None
     ) -> None:
         """One transaction for a batch; with a poison_reason its events are parked instead."""
         position = batch[-1].position
@@ -207,7 +220,7 @@ class Projection(Generic[T]):
         )
 
     def _sort(
-        self, batch: Sequence[Envelope], streams: set[tuple[str, str]], poison_reason: str | None
+        self, batch: Sequence[Logged], streams: set[tuple[str, str]], poison_reason: str | None
     ) -> tuple[list[Recorded], list[Poison]]:
         """What can be applied, and what must be parked: poison, and what comes behind it."""
         events, poisons = [], []

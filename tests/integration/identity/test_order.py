@@ -169,7 +169,7 @@ async def test_a_workspace_does_not_change_another(database):
 
 
 def _fields(event):
-    return {name: getattr(event, name) for name in type(event).__slots__}
+    return event._asdict()
 
 
 def uuid_after(event):

@@ -1,0 +1,123 @@
+"""Events as PostgreSQL's binary COPY takes them, encoded in one pass.
+
+Half as dear as a tuple per event through the driver: what the events of one append share is encoded
+once for all of them, and what has a fixed width together.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from services.kernel.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.kernel.log.recorded import Recorded
+
+EVENT_BYTES_MAX = 512 * 1024
+
+# What is the same for the events of an append comes first, in one piece.
+COLUMNS = (
+    "partition",
+    "workspace",
+    "type",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "record_time",
+    "position",
+    "version",
+    "event_id",
+    "occur_time",
+    "stream",
+    "data",
+)
+
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# Each value with its length before it: numbers of 8 bytes, an id of 16, and a text's length.
+_PARTITION = struct.Struct("!hii").pack
+_NUMBER = struct.Struct("!iq").pack
+_OWN = struct.Struct("!iqiqi16siqi").pack
+_LENGTH = struct.Struct("!i").pack
+
+
+def data_of(event: Recorded) -> bytes:
+    """The event's bytes as the log keeps them; raises ResourceExhausted beyond EVENT_BYTES_MAX."""
+    data = event.event.SerializeToString(deterministic=True)
+    if len(data) > EVENT_BYTES_MAX:
+        raise ResourceExhausted(limit="EVENT_BYTES_MAX", maximum=EVENT_BYTES_MAX)
+    return data
+
+
+def copied(events: Sequence[Recorded]) -> bytearray:
+    """What COPY reads, with the values in the order of COLUMNS."""
+    out = bytearray(_HEADER)
+    told: object = None
+    common = b""
+    for event in events:
+        shared = (
+            event.partition,
+            event.workspace,
+            event.type,
+            event.actor,
+            event.correlation_id,
+            event.causation_id,
+            event.record_time,
+        )
+        if shared != told:
+            told, common = shared, _common(event)
+        data, stream = data_of(event), event.stream.encode()
+        position, version, event_id = event.position, event.version, event.event_id.bytes
+        occur_us = _microseconds(event.occur_time)
+        own = _OWN(8, position, 8, version, 16, event_id, 8, occur_us, len(stream))
+        out += b"".join((common, own, stream, _LENGTH(len(data)), data))
+    out += _TRAILER
+    return out
+
+
+def row(event: Recorded) -> tuple[object, ...]:
+    """The same values as the driver takes them, in the same order."""
+    return (
+        event.partition,
+        event.workspace,
+        event.type,
+        event.actor,
+        event.correlation_id,
+        event.causation_id,
+        event.record_time,
+        event.position,
+        event.version,
+        event.event_id,
+        event.occur_time,
+        event.stream,
+        data_of(event),
+    )
+
+
+def _common(event: Recorded) -> bytes:
+    """How a row begins: the number of its values, and those that its neighbours share."""
+    texts = (
+        event.workspace,
+        event.type,
+        event.actor,
+        event.correlation_id,
+        event.causation_id,
+    )
+    return b"".join(
+        (
+            _PARTITION(len(COLUMNS), 4, event.partition),
+            *(_LENGTH(len(text)) + text for text in map(str.encode, texts)),
+            _NUMBER(8, _microseconds(event.record_time)),
+        )
+    )
+
+
+def _microseconds(moment: datetime) -> int:
+    """A timestamptz: microseconds since 2000."""
+    return (moment - _EPOCH) // _MICROSECOND
