@@ -2,6 +2,7 @@
 
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
 from services.events.__main__ import SERVICE
+from services.events.projections.customer_events import VIEW
 from services.kernel.log.log import read_partition
 from services.kernel.views.rebuild import Rebuild
 
@@ -12,7 +13,7 @@ def rebuild_of(kernel):
     async def read(partition, after_position, limit):
         return await read_partition(kernel.pool, partition, after=after_position, limit=limit)
 
-    [consumer] = SERVICE.consumers
+    [consumer] = [each for each in SERVICE.consumers if each.view is VIEW]
     return Rebuild.of_consumer(kernel.pool, kernel.log, consumer, {"events": read})
 
 
