@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from services.events.commerce_names import ROLES, Role
-from services.events.commerce_values import Problem, ProblemReason, Reading
+from services.events.commerce_values import Problem, ProblemReason, Reading, opened
 from services.events.money import Amount, number_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def read_commerce(
     role = role_of(name)
     if role is None:
         return None
-    said = json.loads(properties or "{}", parse_float=number_of, parse_int=number_of)
+    parsed = json.loads(properties or "{}", parse_float=number_of, parse_int=number_of)
+    said = opened(parsed)
     reading = Reading()
     currency = reading.currency(said, "")
     products = list(_products(reading, said, role, currency))
@@ -159,7 +160,8 @@ def _products(
     for place, each in enumerate(listed):
         path = f"/products/{place}"
         if isinstance(each, dict):
-            yield _product(reading, each, path, reading.currency(each, path) or currency)
+            product = opened(each)
+            yield _product(reading, product, path, reading.currency(product, path) or currency)
         else:
             reading.tell(ProblemReason.PRODUCT_INVALID, path, "must be an object")
 

@@ -1,11 +1,12 @@
 """Values of the e-commerce spec, read one by one; what is wrong with them is collected. Pure.
 
-A property is found under its name of the spec, and under that in camel case. Null, an empty text
-and nothing are the same.
+They are read from objects that were `opened`: a property is found under its name of the spec, and
+under that in camel case; null, an empty text and nothing are the same.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ID_CHARACTERS_MAX: Final = 255
 QUANTITY_MAX: Final = 10**6
 _NUMBER_DIGITS_MAX: Final = 40
+_CAPITAL: Final = re.compile(r"(?<!^)[A-Z]")
 
 
 class ProblemReason(StrEnum):
@@ -94,11 +96,11 @@ class Reading:
 
     def has(self, said: Mapping[str, Any], name: str) -> bool:
         """Whether something is said, in its major or its minor unit."""
-        return _found(said, name) is not None or _found(said, f"{name}_minor") is not None
+        return name in said or f"{name}_minor" in said
 
     def text(self, said: Mapping[str, Any], path: str, name: str) -> str:
         """A text; a number is taken as it is written."""
-        written = _found(said, name)
+        written = said.get(name)
         if written is None:
             return ""
         text = _text_of(written)
@@ -109,7 +111,7 @@ class Reading:
 
     def id(self, said: Mapping[str, Any], path: str, name: str) -> str:
         """A text that names something: short, and without blanks around it."""
-        written = _found(said, name)
+        written = said.get(name)
         text = "" if written is None else _text_of(written)
         if text is None or len(text.strip()) > ID_CHARACTERS_MAX:
             detail = f"must be a text of at most {ID_CHARACTERS_MAX} characters, or a number"
@@ -124,10 +126,10 @@ class Reading:
     def amount(self, said: Mapping[str, Any], path: str, name: str, currency: str) -> Amount | None:
         """An amount, in the minor unit if it is said so."""
         read, key = read_minor_amount, f"{name}_minor"
-        written = _found(said, key)
+        written = said.get(key)
         if written is None:
             read, key = read_amount, name
-            written = _found(said, name)
+            written = said.get(name)
         if written is None:
             return None
         amount, problem = read(written, currency)
@@ -137,7 +139,7 @@ class Reading:
 
     def quantity(self, said: Mapping[str, Any], path: str) -> int | None:
         """How many; None when that is not said or not a whole number."""
-        written = _found(said, "quantity")
+        written = said.get("quantity")
         if written is None:
             return None
         whole = whole_of(written)
@@ -149,22 +151,26 @@ class Reading:
 
     def whole(self, said: Mapping[str, Any], name: str) -> int | None:
         """A whole number, if one is said."""
-        return whole_of(_found(said, name))
+        return whole_of(said.get(name))
 
 
-def _found(said: Mapping[str, Any], name: str) -> Any:
-    for each in _spellings(name):
-        written = said.get(each)
-        if written not in (None, ""):
-            return written
-    return None
+def opened(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An object by the spec's names, without what says nothing; the spec's own spelling wins."""
+    found = {}
+    for name, written in said.items():
+        if written is None or written == "":
+            continue
+        if name.islower() or (spelt := _spelt(name)) == name:
+            found[name] = written
+        else:
+            found.setdefault(spelt, written)
+    return found
 
 
-@lru_cache
-def _spellings(name: str) -> tuple[str, ...]:
-    first, *others = name.split("_")
-    camel = first + "".join(other.capitalize() for other in others)
-    return (name, camel) if others else (name,)
+@lru_cache(maxsize=1024)
+def _spelt(name: str) -> str:
+    """`productId` → `product_id`."""
+    return _CAPITAL.sub(lambda capital: f"_{capital[0].lower()}", name)
 
 
 def _text_of(written: Any) -> str | None:

@@ -81,7 +81,8 @@ def standing_of(words: Words, refunds: Refunds) -> Standing:
     lined, priced = words.lined or words.cancellation, words.priced or words.cancellation
     parts = _parts(lined, words.parts)
     lines = tuple(line for each in parts for line in each.lines)
-    amounts = _amounts(priced, parts if priced is lined else parts[:0])
+    is_one = priced is not None and lined is not None and priced.key == lined.key
+    amounts = _amounts(priced, parts if is_one else ())
     state = _state(words, refunds, amounts, lines)
     counted = {word.key: word.statement for word in (head, lined, priced, words.refund) if word}
     told = [problem for statement in counted.values() for problem in statement.problems]

@@ -43,6 +43,10 @@ SEGMENT = (
     "segments.v1.SegmentsService/CreateSegment",
     {"segment_id": "{id}", "display_name": "A segment", "rule": RULE},
 )
+PRODUCTS = (
+    "events.v1.ProductsService/RecordProducts",
+    {"products": [{"product_id": "{id}", "entry": {"display_name": "A product"}}]},
+)
 EXAMPLES = {
     "CreateContact": [CONTACT],
     "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
@@ -53,6 +57,7 @@ EXAMPLES = {
     "WinDeal": [DEAL, {"name": "deals/{id}"}],
     "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
     "CreateSegment": [SEGMENT],
+    "RecordProducts": [PRODUCTS],
     "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
 }
 
@@ -64,6 +69,8 @@ COLLECTIONS = {
     "EventsService": "customerEvents",
     "SourcesService": "sources",
     "SuppressionsService": "suppressions",
+    "ProductsService": "products",
+    "OrdersService": "orders",
     "IdentityService": "profiles",
     "SegmentsService": "segments",
     "GatewayService": "contacts",

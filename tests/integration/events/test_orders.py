@@ -12,6 +12,7 @@ from deploy.demo import online_retail
 from deploy.demo.cargo import Source
 from rapport.events.v1.orders_pb2 import GetOrderRequest, ListOrdersRequest, OrderState
 from rapport.events.v1.orders_pb2_grpc import OrdersServiceStub
+from services.events.__main__ import SERVICE
 from services.events.projections.commerce import CommerceView
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.log import read_partition
@@ -66,8 +67,8 @@ async def test_an_order_is_shown_with_its_lines_refunds_and_customer_events(orde
         (line.product, line.quantity, line.price.amount_minor) for line in order.lines
     ]
     assert [2_000] == [money.amount_minor for money in order.refunded]
-    (given_back,) = order.refunds
-    assert ("customerEvents/r", 2_000) == (given_back.customer_event, given_back.amount.amount_minor)
+    (refunded,) = order.refunds
+    assert ("customerEvents/r", 2_000) == (refunded.customer_event, refunded.amount.amount_minor)
     assert ["customerEvents/r", "customerEvents/c"] == list(order.customer_events)
     assert (100, 200) == (order.order_time.seconds, order.update_time.seconds)
 
@@ -146,9 +147,7 @@ async def test_a_rebuilt_view_equals_the_live_one(asked, orders, track):
     async def read(partition, after_position, limit):
         return await read_partition(kernel.pool, partition, after=after_position, limit=limit)
 
-    [consumer] = [
-        each for each in asked.running.service.consumers if each.name == CommerceView.name
-    ]
+    [consumer] = [each for each in SERVICE.consumers if each.name == CommerceView.name]
     rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, {"events": read})
     async for _ in rebuild.build():
         pass
@@ -158,9 +157,7 @@ async def test_a_rebuilt_view_equals_the_live_one(asked, orders, track):
     assert comparison.equal
 
 
-@pytest.mark.skipif(
-    not DATA.is_dir(), reason="the real data sets do not lie beside the repository"
-)
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets do not lie beside the repository")
 async def test_the_orders_of_a_real_shop_are_what_its_file_says(database, tmp_path):
     """Each invoice of the file, in parts or not: its sum, its lines, what was given back."""
     path = tmp_path / "orders.csv.gz"
