@@ -83,7 +83,7 @@ returning s.workspace, s.order_id, s.said
 
 _LAST = "order by key desc limit 1"
 _WORD = """(
-    select '{role}' as role, slot, key, said from {{schema}}.statements s
+    select '{role}' as role, slot, key from {{schema}}.statements s
     where s.workspace = asked.workspace and s.order_id = asked.order_id and {which}
 )"""
 _ROLES: Final = {
@@ -95,11 +95,18 @@ _ROLES: Final = {
     "first": "true order by key limit 1",
     "last": f"true {_LAST}",
 }
+_BOUNDS: Final = ("first", "last")
 _WORDS = """
-select asked.workspace, asked.order_id, word.role, word.slot, word.key, word.said
+select asked.workspace, asked.order_id, word.role, word.slot, word.key
 from unnest($1::text[], $2::text[]) asked (workspace, order_id)
 cross join lateral ({words}) word
 """.format(words=" union all ".join(_WORD.format(role=r, which=w) for r, w in _ROLES.items()))
+
+_SAID = """
+select workspace, order_id, key, said from {schema}.statements
+join unnest($1::text[], $2::text[], $3::smallint[], $4::bytea[])
+    asked (workspace, order_id, slot, key) using (workspace, order_id, slot, key)
+"""
 
 _PARTS = """
 select asked.workspace, asked.order_id, part.slot, part.key, part.said
@@ -268,10 +275,25 @@ async def _load_words(
     tx: Tx, schema: str, touched: Sequence[Place]
 ) -> tuple[dict[Place, Words], dict[Place, tuple[datetime, datetime]]]:
     """The last words on orders, and when they were first and last named."""
-    found: dict[Place, dict[str, Word]] = defaultdict(dict)
-    records = await tx.fetch(_WORDS.format(schema=schema), *columns(touched))
-    for workspace, order, role, _, key, said in records:
-        found[workspace, order][role] = Word(key, _statement(said))
+    keys: dict[Place, dict[str, bytes]] = defaultdict(dict)
+    needed = set()
+    for workspace, order, role, slot, key in await tx.fetch(
+        _WORDS.format(schema=schema), *columns(touched)
+    ):
+        keys[workspace, order][role] = key
+        if role not in _BOUNDS:
+            needed.add((workspace, order, slot, key))
+    # One statement often plays several roles, and is read once.
+    said = {}
+    if needed:
+        for workspace, order, key, text in await tx.fetch(
+            _SAID.format(schema=schema), *columns(sorted(needed))
+        ):
+            said[workspace, order, key] = Word(key, _statement(text))
+    found = {
+        place: {role: said[*place, key] for role, key in roles.items() if role not in _BOUNDS}
+        for place, roles in keys.items()
+    }
     asked = [
         (*place, number)
         for place, known in found.items()
@@ -280,13 +302,12 @@ async def _load_words(
     ]
     parts: dict[Place, dict[int, Word]] = defaultdict(dict)
     if asked:
-        for workspace, order, slot, key, said in await tx.fetch(
+        for workspace, order, slot, key, text in await tx.fetch(
             _PARTS.format(schema=schema), *columns(asked)
         ):
-            parts[workspace, order][slot] = Word(key, _statement(said))
+            parts[workspace, order][slot] = Word(key, _statement(text))
     times = {
-        place: (occurred(known["first"].key), occurred(known["last"].key))
-        for place, known in found.items()
+        place: (occurred(roles["first"]), occurred(roles["last"])) for place, roles in keys.items()
     }
     words = {
         place: Words(
