@@ -182,7 +182,7 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
         activity=_customer_activity(sent),
         traits=traits_of(said),
         links=links,
-        is_imported=came_with_import(sent),
+        is_imported=bool(sent.import_name),
     )
 
 
@@ -200,11 +200,6 @@ def _customer_activity(sent: CustomerEvent) -> Activity:
 def resource_of(message_id: str) -> str:
     """Returns the resource name of a customer event."""
     return f"customerEvents/{message_id}"
-
-
-def came_with_import(sent: CustomerEvent) -> bool:
-    """Tells whether a customer event can be taken back, with the import it came with."""
-    return bool(sent.import_name)
 
 
 def _aliased(workspace: str, sent: CustomerEvent) -> frozenset[tuple[str, str]]:

@@ -17,7 +17,7 @@ import msgspec
 
 from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRetracted
 from rapport.identity.v1.service_pb2 import TimelineKind
-from services.identity.facts import Fact, came_with_import
+from services.identity.facts import Fact
 from services.identity.graph import Edge
 from services.identity.traits import Traits
 from services.kernel.log.recorded import Recorded
@@ -98,7 +98,7 @@ def settle(events: Sequence[Recorded]) -> tuple[Sequence[Recorded], dict[Message
     still_true = [
         event
         for place, event in enumerate(events)
-        if (message := _imported(event)) is None or places.get(message, -1) < place
+        if (imported := _imported(event)) is None or places.get(imported, -1) < place
     ]
     return still_true, retractions
 
@@ -108,4 +108,4 @@ def _imported(event: Recorded) -> Message | None:
     if not isinstance(event.event, CustomerEventRecorded):
         return None
     sent = event.event.customer_event
-    return (event.workspace, sent.message_id) if came_with_import(sent) else None
+    return (event.workspace, sent.message_id) if sent.import_name else None
