@@ -83,6 +83,7 @@ class Fact:
 
     event: Recorded
     key: bytes
+    receive_time: datetime
     occur_time: datetime
     atom: str
     identifiers: tuple[Identifier, ...]
@@ -176,6 +177,7 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
     return Fact(
         event=event,
         key=key_of(received, event.event_id),
+        receive_time=received,
         occur_time=utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time,
         atom=identifiers[0].node,
         identifiers=identifiers,
@@ -277,6 +279,7 @@ def _crm_fact(
     return Fact(
         event=event,
         key=key_of(event.record_time, event.event_id),
+        receive_time=event.record_time,
         occur_time=event.occur_time,
         atom=found.node,
         identifiers=(found,),

@@ -77,7 +77,8 @@ def said_by(fact: Fact) -> bytes | None:
     """Returns, in short, what a fact says beside its activity, if it is anything."""
     if fact.activity.kind != _CUSTOMER_EVENT:
         return None
-    seen = [(edge.weak, edge.is_link) for edge in fact.edges()]
+    links = fact.links
+    seen = [(known.node, (known.node, fact.atom) in links) for known in fact.identifiers[1:]]
     return _ENCODER.encode((seen, fact.traits)) if seen or fact.traits else None
 
 

@@ -321,7 +321,8 @@ def seen_together(facts: Iterable[Fact]) -> tuple[dict[Place, Identifier], dict[
     identifiers: dict[Place, Identifier] = {}
     edges: dict[Pair, Edge] = {}
     for fact in facts:
-        identifiers.update({(fact.workspace, known.node): known for known in fact.identifiers})
+        for known in fact.identifiers:
+            identifiers[fact.workspace, known.node] = known
         for edge in fact.edges():
             edges[edge.pair] = together(edges.get(edge.pair), edge)
     return identifiers, edges

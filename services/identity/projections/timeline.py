@@ -18,7 +18,7 @@ from rapport.identity.v1.service_pb2 import (
     ListTimelineResponse,
     TimelineEntry,
 )
-from services.identity.facts import Fact, key_of, received_at, resource_of
+from services.identity.facts import Fact, key_of, resource_of
 from services.identity.retraction import Kept, Lost, Message, said_by
 from services.kernel.lists.filter import Field, Kind
 from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
@@ -192,7 +192,7 @@ def _row(fact: Fact) -> tuple[object, ...]:
         fact.workspace,
         fact.atom,
         fact.occur_time,
-        received_at(fact.key),
+        fact.receive_time,
         fact.activity_id,
         fact.activity.kind,
         fact.is_imported,
