@@ -90,6 +90,7 @@ class Facts:
 
     def imported(self, kind="track", **fields):
         """A customer event that came with an import."""
+        fields = {"name": "Product Viewed", **fields} if kind == "track" else fields
         return self.sent(kind, import_name="imports/i1", **fields)
 
     def retracted(self, event):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from google.protobuf.json_format import MessageToDict
 
 from services.identity import changes
@@ -55,6 +56,27 @@ def test_a_profile_that_ends_gives_its_last_atoms_to_where_its_own_went():
         ("ProfileCreated", "c", "profiles/c"),
         ("ProfileSplit", "b", "profiles/b", "profiles/c", ["c"]),
         ("ProfilesMerged", "a", "profiles/a", "profiles/b", ["b"]),
+    ]
+
+
+def test_a_profile_whose_atoms_are_no_more_is_removed():
+    assert told({"a": "a", "b": "a"}, {}) == [("ProfileRemoved", "a", "profiles/a")]
+    assert told({"a": "a", "b": "a"}, {"a": "a"}) == []
+
+
+def test_a_profile_whose_own_atom_is_no_more_is_absorbed_where_its_name_leads_to():
+    assert told({"a": "a", "b": "a"}, {"b": "b"}, {"a": "b"}) == [
+        ("ProfileCreated", "b", "profiles/b"),
+        ("ProfilesMerged", "b", "profiles/b", "profiles/a", ["b"]),
+    ]
+
+
+@pytest.mark.parametrize("leads_to", [None, "c"])
+def test_a_profile_is_removed_when_its_name_leads_to_none_of_its_atoms(leads_to):
+    assert told({"a": "a", "b": "a", "c": "c"}, {"b": "b", "c": "c"}, {"a": leads_to}) == [
+        ("ProfileCreated", "b", "profiles/b"),
+        ("ProfileSplit", "a", "profiles/a", "profiles/b", ["b"]),
+        ("ProfileRemoved", "a", "profiles/a"),
     ]
 
 
