@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity import graph
 from services.identity.facts import opened_with, read_fact, received_at
 from services.identity.identifiers import TYPES
@@ -27,10 +28,21 @@ class Expected:
 
 
 def facts_of(events):
-    """The facts of events, each once."""
+    """The facts of events, each once, without those that are taken back behind them."""
     deals = dict(found for event in events if (found := opened_with(event)))
-    read = {event.event_id: read_fact(event, deals) for event in events}
+    read = {event.event_id: read_fact(event, deals) for event in still_true(events)}
     return [fact for fact in read.values() if fact is not None]
+
+
+def still_true(events):
+    """The events that no later one of their streams retracts."""
+    streams = defaultdict(list)
+    for event in events:
+        if isinstance(event.event, CustomerEventRetracted):
+            streams[event.workspace, event.stream].clear()
+        else:
+            streams[event.workspace, event.stream].append(event)
+    return [event for stream in streams.values() for event in stream]
 
 
 def expected(events):

@@ -19,11 +19,12 @@ from rapport.contacts.v1.events_pb2 import (
 )
 from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, DealWon
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
-from rapport.events.v1.events_pb2 import CustomerEventRecorded
+from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRetracted
 from services.identity.projections import ProfilesView
 from services.kernel.log.recorded import Recorded
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+IMPORTED = 0.7
 
 
 def at(minute):
@@ -60,14 +61,14 @@ class Facts:
             record_time=at(received),
         )
 
-    def sent(self, kind, *, received=None, occurred=None, **fields):
+    def sent(self, kind, *, received=None, occurred=None, message_id=None, **fields):
         """A customer event of a kind, e.g. `track`."""
         received = next(self._minutes) if received is None else received
         for name in ("properties", "traits", "context"):
             if isinstance(fields.get(name), dict):
                 fields[name] = json.dumps(fields[name])
         sent = CustomerEvent(
-            message_id=f"m{self._random.getrandbits(64)}",
+            message_id=message_id or f"m{self._random.getrandbits(64)}",
             type=CustomerEventType.Value(f"CUSTOMER_EVENT_TYPE_{kind.upper()}"),
             **fields,
         )
@@ -86,6 +87,17 @@ class Facts:
 
     def alias(self, **fields):
         return self.sent("alias", **fields)
+
+    def imported(self, kind="track", **fields):
+        """A customer event that came with an import."""
+        fields = {"name": "Product Viewed", **fields} if kind == "track" else fields
+        return self.sent(kind, import_name="imports/i1", **fields)
+
+    def retracted(self, event):
+        """Takes a customer event back."""
+        message_id = event.event.customer_event.message_id
+        message = CustomerEventRetracted(message_id=message_id, import_name="imports/i1")
+        return self.event(event.stream, message)
 
     def contact_created(self, contact, *, received=None, occurred=None, **fields):
         return self._contact(contact, ContactCreated(**fields), received, occurred)
@@ -132,11 +144,14 @@ class DenseHistory:
         self._minutes = range(rng.randint(3, 60))
         self._deals = {f"d{n}": rng.choice(["", *self._contacts]) for n in range(3)}
         self._opened = set()
+        self._imported, self._retracted = [], []
 
-    def some(self, size):
-        """A number of facts."""
+    def some(self, size, *, retracting=0):
+        """A number of facts; `retracting` is how much of it takes facts back, or has them again."""
         kinds = [self._track, self._identify, self._alias, self._contact, self._deal]
-        return [kind() for kind in self._rng.choices(kinds, [6, 5, 1, 4, 2], k=size)]
+        weights = [6, 5, 1, 4, 2, retracting, retracting / 2]
+        kinds += [self._retract, self._record_again]
+        return [kind() for kind in self._rng.choices(kinds, weights, k=size)]
 
     def _times(self):
         return {
@@ -154,26 +169,51 @@ class DenseHistory:
         choice = self._rng.choice
         return {"user_id": choice(self._users), "anonymous_id": choice(self._anonymous)}
 
-    def _track(self):
+    def _track(self, **message):
         choice = self._rng.choice
-        return self._facts.track(
-            choice(["Viewed", "Ordered"]),
+        return self._sent(
+            "track",
+            name=choice(["Viewed", "Ordered"]),
             properties=choice([{}, {}, {"email": choice(self._emails)}]),
             context=choice([{}, {}, {"traits": self._traits()}]),
             **self._ids(),
-            **self._times(),
+            **message,
         )
 
-    def _identify(self):
-        return self._facts.identify(traits=self._traits(), **self._ids(), **self._times())
+    def _identify(self, **message):
+        return self._sent("identify", traits=self._traits(), **self._ids(), **message)
 
-    def _alias(self):
+    def _alias(self, **message):
         choice = self._rng.choice
-        return self._facts.alias(
+        return self._sent(
+            "alias",
             user_id=choice(self._users),
             previous_id=choice(self._users + self._anonymous),
-            **self._times(),
+            **message,
         )
+
+    def _sent(self, kind, **fields):
+        """A customer event, which came with an import more often than not."""
+        made = self._facts.imported if self._rng.random() < IMPORTED else self._facts.sent
+        event = made(kind, **fields, **self._times())
+        if event.event.customer_event.import_name:
+            self._imported.append(event)
+        return event
+
+    def _retract(self):
+        if not self._imported:
+            return self._track()
+        event = self._imported.pop(self._rng.randrange(len(self._imported)))
+        self._retracted.append(event.event.customer_event.message_id)
+        return self._facts.retracted(event)
+
+    def _record_again(self):
+        """The same message once more, not always with the same in it."""
+        if not self._retracted:
+            return self._identify()
+        again = self._retracted.pop(self._rng.randrange(len(self._retracted)))
+        kind = self._rng.choice([self._track, self._identify, self._alias])
+        return kind(message_id=again)
 
     def _contact(self):
         choice, who, times = self._rng.choice, self._rng.choice(self._contacts), self._times()
@@ -202,15 +242,21 @@ class DenseHistory:
 
 
 def another_order(rng, history, *, repeated=0.2):
-    """The same facts in another order, some more than once; one deal's facts keep their order."""
+    """The same facts in another order, some more than once; those of one stream keep theirs.
+
+    Only a contact's facts, and the single one of a message, come in any order and again.
+    """
     repeats = [event for event in history if rng.random() < repeated]
     shuffled = [*history, *repeats]
     rng.shuffle(shuffled)
-    deals = {}
+    streams = {}
     for event in history:
-        if event.stream.startswith("deal-"):
-            deals.setdefault((event.workspace, event.stream), []).append(event)
-    queues = {stream: iter(events) for stream, events in deals.items()}
+        streams.setdefault((event.workspace, event.stream), []).append(event)
+    queues = {
+        stream: iter(events)
+        for stream, events in streams.items()
+        if stream[1].startswith("deal-") or (stream[1].startswith("message-") and len(events) > 1)
+    }
     told = set()
     result = []
     for event in shuffled:

@@ -50,7 +50,7 @@ def trait(value, name="tier", operator="EQUALS"):
 class People:
     """Profiles with their atoms and traits; every change answers the facts that identity tells."""
 
-    activities: dict[str, list[tuple[str, datetime]]] = field(default_factory=dict)
+    activities: dict[str, list[tuple[str, datetime, str]]] = field(default_factory=dict)
     profile_of: dict[str, str] = field(default_factory=dict)
     traits: dict[str, dict[str, object]] = field(default_factory=dict)
     told: int = 0
@@ -62,18 +62,44 @@ class People:
             self.profile_of[atom] = f"of-{atom}"
             self.traits[f"of-{atom}"] = {}
             facts.append(identity.ProfileCreated(profile=f"profiles/of-{atom}"))
-        self.activities.setdefault(atom, []).append((name, time))
         self.told += 1
+        activity_id = str(UUID(int=self.told))
+        self.activities.setdefault(atom, []).append((name, time, activity_id))
         facts.append(
             identity.ProfileActivityRecorded(
                 profile=f"profiles/{self.profile_of[atom]}",
                 atom=atom,
-                activity_id=str(UUID(int=self.told)),
+                activity_id=activity_id,
                 activity=name,
                 occur_time=timestamp_of(time),
             )
         )
         return facts
+
+    def never_did(self, atom, place, now):
+        """What a person did is taken back; an atom that did nothing is none."""
+        name, time, activity_id = self.activities[atom].pop(place)
+        profile = self.profile_of[atom]
+        facts: list[Message] = [
+            identity.ProfileActivityRetracted(
+                profile=f"profiles/{profile}",
+                atom=atom,
+                activity_id=activity_id,
+                activity=name,
+                occur_time=timestamp_of(time),
+            )
+        ]
+        if self.activities[atom]:
+            return facts
+        del self.activities[atom], self.profile_of[atom]
+        left = sorted(other for other, owner in self.profile_of.items() if owner == profile)
+        if left and profile != f"of-{atom}":
+            return facts
+        if left:
+            # Who was named for it goes on by another name.
+            facts += self.split(profile, left, f"of-{left[0]}", now)
+        del self.traits[profile]
+        return [*facts, identity.ProfileRemoved(profile=f"profiles/{profile}")]
 
     def became(self, profile, time, **traits):
         """A profile's traits got other values; None takes one back."""
@@ -131,7 +157,7 @@ class People:
                 name == asked.activity and now - window < time <= now
                 for atom, of_atom in self.activities.items()
                 if self.profile_of[atom] == profile
-                for name, time in of_atom
+                for name, time, _ in of_atom
             )
             if count < asked.count_min:
                 return False

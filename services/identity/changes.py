@@ -2,7 +2,8 @@
 
 Told is the way from one state to the next, not the steps in between: whoever folds these events in
 order has the same partition of atoms and the same traits. A profile is created before anything
-moves into it, and an absorbed one has given away all it had when it is absorbed.
+moves into it, and an absorbed or removed one has nothing left by then: what is taken back is told
+before anything moves.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from google.protobuf.message import Message
 
 from rapport.identity.v1.events_pb2 import (
     ProfileActivityRecorded,
+    ProfileActivityRetracted,
     ProfileCreated,
+    ProfileRemoved,
     ProfilesMerged,
     ProfileSplit,
     ProfileTraitsChanged,
     TraitChange,
 )
 from services.identity.facts import Fact
+from services.identity.retraction import Lost
 from services.identity.traits import Said
 from services.kernel.log.recorded import Recorded, timestamp_of
 
@@ -48,25 +52,36 @@ def name_of(profile: str) -> str:
 
 
 def moves(
-    before: Mapping[str, str | None], after: Mapping[str, str], cause: Cause
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    leads_to: Mapping[str, str | None],
+    cause: Cause,
 ) -> Iterable[Change]:
-    """Tells how atoms came from the profiles `before` (None: they are new) to those `after`."""
+    """Tells how atoms came from the profiles `before` to those `after`.
+
+    An atom of `after` alone is new, one of `before` alone is no more. `leads_to` are the profiles
+    of all nodes from now on: an id is the name of a node, so it leads on to wherever that went.
+    """
     moved: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for atom, old in before.items():
-        if old is not None and old != after[atom]:
-            moved[old][after[atom]].append(atom)
+    for atom, profile in after.items():
+        old = before.get(atom, profile)
+        if old != profile:
+            moved[old][profile].append(atom)
     alive_before, alive = set(before.values()), set(after.values())
     for profile in sorted(alive - alive_before):
         yield Change(profile, ProfileCreated(profile=name_of(profile)), cause(profile))
-    for profile in sorted(moved):
-        # An id is the name of an atom, so it leads on to wherever that atom went.
-        survivor = None if profile in alive else after[profile]
-        for other in sorted(moved[profile], key=lambda other: (other == survivor, other)):
-            atoms = sorted(moved[profile][other])
+    ended = alive_before - alive
+    for profile in sorted(moved.keys() | ended):
+        survivor = leads_to.get(profile) if profile in ended else None
+        goals = moved[profile]
+        for other in sorted(goals, key=lambda other: (other == survivor, other)):
+            atoms = sorted(goals[other])
             if other == survivor:
                 yield Change(other, _merged(other, profile, atoms), cause(other))
             else:
                 yield Change(profile, _split(profile, other, atoms), cause(other))
+        if profile in ended and survivor not in goals:
+            yield Change(profile, ProfileRemoved(profile=name_of(profile)), cause(profile))
 
 
 def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable[Change]:
@@ -81,6 +96,20 @@ def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable
             occur_time=timestamp_of(fact.occur_time),
         )
         yield Change(profile, event, fact.event, fact.occur_time)
+
+
+def retractions(lost: Iterable[Lost], profile_of: Mapping[str, str]) -> Iterable[Change]:
+    """Tells what was taken back; `profile_of` are the profiles of atoms until now."""
+    for fact in lost:
+        profile = profile_of[fact.atom]
+        event = ProfileActivityRetracted(
+            profile=name_of(profile),
+            atom=fact.atom,
+            activity_id=str(fact.activity_id),
+            activity=fact.activity,
+            occur_time=timestamp_of(fact.fact.occur_time),
+        )
+        yield Change(profile, event, fact.event)
 
 
 def trait_changes(

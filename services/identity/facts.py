@@ -7,7 +7,7 @@ strongest of its identifiers: the part of a profile that a node so gathers is an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
+from services.identity.graph import Edge
 from services.identity.identifiers import (
     ANONYMOUS_ID,
     CONTACT_ID,
@@ -45,6 +46,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _IDENTIFY = CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY
 _GROUP = CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP
 _ALIAS = CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS
+_ACCOUNT = CustomerEventType.CUSTOMER_EVENT_TYPE_ACCOUNT
 _CUSTOMER_EVENT = TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT
 _READABLE = {
     _IDENTIFY: "Person Identified",
@@ -52,7 +54,11 @@ _READABLE = {
     CustomerEventType.CUSTOMER_EVENT_TYPE_SCREEN: "Screen Viewed",
     _GROUP: "Group Joined",
     _ALIAS: "Ids Aliased",
+    _ACCOUNT: "Account Described",
 }
+_GROUP_LEFT = "Group Left"
+# Their traits are what they say, whoever it is about.
+_DESCRIBING = frozenset({_IDENTIFY, _GROUP, _ACCOUNT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +77,13 @@ class Fact:
 
     It belongs to the atom, the node of its strongest identifier.
     `identifiers` are live, the strongest first. `links` are declared to be one person. `asserted`
-    says, per slot of the record that is the strongest identifier, what is there now.
+    says, per slot of the record that is the strongest identifier, what is there now. What came
+    with an import can be taken back.
     """
 
     event: Recorded
     key: bytes
+    receive_time: datetime
     occur_time: datetime
     atom: str
     identifiers: tuple[Identifier, ...]
@@ -83,6 +91,7 @@ class Fact:
     traits: Traits
     links: frozenset[tuple[str, str]] = frozenset()
     asserted: Mapping[str, Identifier | None] | None = None
+    is_imported: bool = False
 
     @property
     def workspace(self) -> str:
@@ -93,6 +102,12 @@ class Fact:
     def activity_id(self) -> UUID:
         """The id of the event, by which its activity is known."""
         return self.event.event_id
+
+    def edges(self) -> Iterator[Edge]:
+        """An edge from the strongest identifier to each other."""
+        for known in self.identifiers[1:]:
+            pair = known.node, self.atom
+            yield Edge(*pair, self.key, pair in self.links)
 
 
 Deal = tuple[str, str]  # workspace, deal id
@@ -147,7 +162,8 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
     if sent.type == _IDENTIFY:
         said = {**of_context, **read_object(sent.traits)}
     raw = [(USER_ID, sent.user_id), (ANONYMOUS_ID, sent.anonymous_id)]
-    if said or of_context or properties:
+    # What an account is like, mail address and all, is no matter of who told of it.
+    if sent.type != _ACCOUNT and (said or of_context or properties):
         raw += [(EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties)]
         raw += [(PHONE, text_of(known.get(PHONE))) for known in (said, of_context)]
     links: frozenset[tuple[str, str]] = frozenset()
@@ -161,23 +177,31 @@ def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
     return Fact(
         event=event,
         key=key_of(received, event.event_id),
+        receive_time=received,
         occur_time=utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time,
         atom=identifiers[0].node,
         identifiers=identifiers,
         activity=_customer_activity(sent),
         traits=traits_of(said),
         links=links,
+        is_imported=bool(sent.import_name),
     )
 
 
 def _customer_activity(sent: CustomerEvent) -> Activity:
-    details = sent.traits if sent.type in {_IDENTIFY, _GROUP} else sent.properties
+    has_left = sent.ends_membership and sent.type == _GROUP
+    details = sent.traits if sent.type in _DESCRIBING else sent.properties
     return Activity(
         kind=_CUSTOMER_EVENT,
-        name=_READABLE.get(sent.type) or sent.name,
-        resource=f"customerEvents/{sent.message_id}",
+        name=_GROUP_LEFT if has_left else _READABLE.get(sent.type) or sent.name,
+        resource=resource_of(sent.message_id),
         details=details or "{}",
     )
+
+
+def resource_of(message_id: str) -> str:
+    """Returns the resource name of a customer event."""
+    return f"customerEvents/{message_id}"
 
 
 def _aliased(workspace: str, sent: CustomerEvent) -> frozenset[tuple[str, str]]:
@@ -255,6 +279,7 @@ def _crm_fact(
     return Fact(
         event=event,
         key=key_of(event.record_time, event.event_id),
+        receive_time=event.record_time,
         occur_time=event.occur_time,
         atom=found.node,
         identifiers=(found,),

@@ -39,6 +39,13 @@ class Edge:
         return self.weak, self.strong
 
 
+def together(one: Edge | None, other: Edge) -> Edge:
+    """Returns what two edges of one pair are as one: as old as the older, a link if one is."""
+    if one is None:
+        return other
+    return Edge(*other.pair, min(one.key, other.key), one.is_link or other.is_link)
+
+
 @dataclass(slots=True)
 class Cluster:
     """Nodes that are one person, and how many distinct values of each limited type they hold."""

@@ -59,6 +59,8 @@ def test_every_fact_of_ours_is_told_in_some_history():
         for name in (
             "ProfileCreated",
             "ProfileActivityRecorded",
+            "ProfileActivityRetracted",
+            "ProfileRemoved",
             "ProfileTraitsChanged",
             "ProfilesMerged",
             "ProfileSplit",

@@ -43,11 +43,17 @@ Slot = tuple[str, str, str]  # workspace, record, slot
 
 @dataclass(slots=True)
 class Swing:
-    """What new words change: edges taken back, with their workspace, and edges that hold now."""
+    """What is taken back: edges, with their workspace, and edges that hold from now on.
+
+    `shaken` are nodes (with their workspace) that lost facts or edges, `emptied` atoms that lost
+    all of their facts.
+    """
 
     taken_back: dict[Pair, str] = field(default_factory=dict)
     held: dict[Pair, Edge] = field(default_factory=dict)
     targets: list[tuple[str, Identifier]] = field(default_factory=list)
+    shaken: set[tuple[str, str]] = field(default_factory=set)
+    emptied: set[str] = field(default_factory=set)
 
 
 async def assert_slots(tx: Tx, schema: str, facts: Sequence[Fact]) -> Swing:

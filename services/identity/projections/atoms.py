@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.identity.facts import Fact
+from services.identity.retraction import Kept
 from services.identity.traits import Said, later
 from services.kernel.log.sql import Tx, columns
 
@@ -43,6 +44,11 @@ on conflict (workspace, node) do update set
     last_activity_time = excluded.last_activity_time
 """
 
+_DROP = """
+delete from {schema}.atoms a using unnest($1::text[], $2::text[]) gone (workspace, node)
+where a.workspace = gone.workspace and a.node = gone.node
+"""
+
 _FIND_TRAITS = """
 select t.node, t.trait, t.value, t.occur_time, t.key
 from unnest($1::text[], $2::text[]) asked (workspace, node)
@@ -56,7 +62,14 @@ on conflict (workspace, node, trait) do update set
     value = excluded.value, occur_time = excluded.occur_time, key = excluded.key
 """
 
+_DROP_TRAITS = """
+delete from {schema}.traits t
+using unnest($1::text[], $2::text[], $3::text[]) gone (workspace, node, trait)
+where t.workspace = gone.workspace and t.node = gone.node and t.trait = gone.trait
+"""
+
 TraitsOfAtoms = dict[str, dict[str, Said]]
+TraitPlace = tuple[str, str, str]  # workspace, node, trait
 
 _NO_KEY = b"\xff" * 24
 _NO_TIME = datetime(1, 1, 1, tzinfo=UTC)
@@ -70,7 +83,7 @@ class Atom:
     activities: int = 0
     last_activity_time: datetime = _NO_TIME
 
-    def add(self, fact: Fact) -> None:
+    def add(self, fact: Fact | Kept) -> None:
         """Adds a fact that was not added before."""
         self.first_key = min(self.first_key, fact.key)
         self.activities += 1
@@ -84,11 +97,37 @@ async def add_to_atoms(tx: Tx, schema: str, atoms: dict[str, Atom], facts: Itera
         atom = atoms.setdefault(fact.atom, Atom())
         atom.add(fact)
         grown[fact.workspace, fact.atom] = atom
+    await _save(tx, schema, grown)
+
+
+async def replace_atoms(
+    tx: Tx,
+    schema: str,
+    atoms: dict[str, Atom],
+    workspaces: Mapping[str, str],
+    remains: Mapping[str, Atom | None],
+) -> None:
+    """Puts what remains of some loaded atoms in their place, and saves it; None is nothing."""
+    left, gone = {}, []
+    for node, atom in remains.items():
+        place = workspaces[node], node
+        if atom is None:
+            del atoms[node]
+            gone.append(place)
+        else:
+            left[place] = atoms[node] = atom
+    if gone:
+        await tx.execute(_DROP.format(schema=schema), *columns(sorted(gone)))
+    await _save(tx, schema, left)
+
+
+async def _save(tx: Tx, schema: str, atoms: Mapping[tuple[str, str], Atom]) -> None:
     rows = [
         (*place, atom.first_key, atom.activities, atom.last_activity_time)
-        for place, atom in sorted(grown.items(), key=lambda item: item[0])
+        for place, atom in sorted(atoms.items(), key=lambda item: item[0])
     ]
-    await tx.execute(_SAVE.format(schema=schema), *columns(rows))
+    if rows:
+        await tx.execute(_SAVE.format(schema=schema), *columns(rows))
 
 
 async def load_traits(
@@ -110,7 +149,7 @@ async def add_traits(
 ) -> TraitsOfAtoms:
     """Returns loaded traits with what new facts say, and saves what that changes."""
     after = defaultdict(dict, {node: dict(known) for node, known in traits.items()})
-    changed: dict[tuple[str, str, str], Said] = {}
+    changed: dict[TraitPlace, Said] = {}
     for fact in facts:
         known = after[fact.atom]
         for name, value in fact.traits:
@@ -118,10 +157,38 @@ async def add_traits(
             said = known[name] = later(old, Said(value, fact.occur_time, fact.key))
             if said is not old:
                 changed[fact.workspace, fact.atom, name] = said
+    await _save_traits(tx, schema, changed)
+    return after
+
+
+async def replace_traits(
+    tx: Tx,
+    schema: str,
+    traits: TraitsOfAtoms,
+    workspaces: Mapping[str, str],
+    remains: Mapping[str, Mapping[str, Said]],
+) -> TraitsOfAtoms:
+    """Returns loaded traits with what remains of some atoms' in their place, and saves that."""
+    after = defaultdict(dict, traits)
+    changed, gone = {}, []
+    for node, left in remains.items():
+        known = traits[node]
+        place = workspaces[node], node
+        gone += [(*place, name) for name in known.keys() - left.keys()]
+        changed.update(
+            {(*place, name): said for name, said in left.items() if said != known.get(name)}
+        )
+        after[node] = dict(left)
+    if gone:
+        await tx.execute(_DROP_TRAITS.format(schema=schema), *columns(sorted(gone)))
+    await _save_traits(tx, schema, changed)
+    return after
+
+
+async def _save_traits(tx: Tx, schema: str, changed: Mapping[TraitPlace, Said]) -> None:
     rows = [
         (*place, said.value, said.occur_time, said.key)
         for place, said in sorted(changed.items(), key=lambda item: item[0])
     ]
     if rows:
         await tx.execute(_SAVE_TRAITS.format(schema=schema), *columns(rows))
-    return after

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.identity.facts import Fact
-from services.identity.graph import Components, Edge, Joining, Pair, resolve
+from services.identity.graph import Components, Edge, Joining, Pair, resolve, together
 from services.identity.identifiers import Identifier
 from services.identity.projections.assertions import Swing
 from services.identity.projections.atoms import Atom
@@ -142,7 +142,7 @@ class Islands:
         identifiers, edges = seen_together(facts)
         identifiers |= {(place, known.node): known for place, known in swing.targets}
         places = set(identifiers) | {(place, pair[0]) for pair, place in swing.taken_back.items()}
-        await self._load_clusters(places)
+        await self._load_clusters(places | swing.shaken)
         for (workspace, node), known in identifiers.items():
             if node not in self.types:
                 self._new[node] = known
@@ -150,11 +150,16 @@ class Islands:
         edges |= swing.held
         await self._load_edges(edges)
         self._take_back(swing.taken_back)
-        await self._add_edges(edges, asserted=swing.held)
+        self._joining.unresolved |= swing.emptied
+        await self._add_edges(edges, held=swing.held)
         if self._joining.unresolved:
             await self._resolve()
         else:
             self.clusters = [cluster.nodes for cluster in self._joining.clusters.distinct()]
+
+    def profiles_of_atoms(self) -> dict[str, str]:
+        """Returns the profiles of the loaded atoms as they were before."""
+        return {atom: str(self.profiles[atom]) for atom in self.atoms}
 
     async def save(self, profiles: dict[str, str | None]) -> None:
         """Writes what changed; `profiles` are the nodes' profiles from now on."""
@@ -226,7 +231,7 @@ class Islands:
             self.components.union(weak, strong)
             self._joining.unresolved |= {weak, strong}
 
-    async def _add_edges(self, edges: dict[Pair, Edge], asserted: Collection[Pair]) -> None:
+    async def _add_edges(self, edges: dict[Pair, Edge], held: Collection[Pair]) -> None:
         """Adds the edges that are new, and sees whether a changed one makes a difference."""
         moved: set[str] = set()
         for pair, edge in edges.items():
@@ -236,13 +241,12 @@ class Islands:
                 self._changed_edges[pair] = edge, False
                 continue
             old, is_rejected = self._edges[pair]
-            # An edge that a record asserts is as old as its last word, others as their first fact.
-            key = edge.key if pair in asserted else min(old.key, edge.key)
-            is_link = old.is_link or edge.is_link
-            if key != old.key or is_link != old.is_link:
-                self._changed_edges[pair] = Edge(*pair, key, is_link), is_rejected
+            # What holds now is said as it is; else an edge is as old as its first fact.
+            now = edge if pair in held else together(old, edge)
+            if now != old:
+                self._changed_edges[pair] = now, is_rejected
                 moved.update(pair)
-            if is_link != old.is_link:
+            if now.is_link != old.is_link:
                 self._joining.unresolved.update(pair)
         await self._settle_refused()
         if moved:
@@ -317,15 +321,8 @@ def seen_together(facts: Iterable[Fact]) -> tuple[dict[Place, Identifier], dict[
     identifiers: dict[Place, Identifier] = {}
     edges: dict[Pair, Edge] = {}
     for fact in facts:
-        strong = fact.atom
         for known in fact.identifiers:
             identifiers[fact.workspace, known.node] = known
-            if known.node == strong:
-                continue
-            pair = known.node, strong
-            edge = Edge(*pair, fact.key, pair in fact.links)
-            old = edges.get(pair)
-            if old is not None:
-                edge = Edge(*pair, min(old.key, edge.key), old.is_link or edge.is_link)
-            edges[pair] = edge
+        for edge in fact.edges():
+            edges[edge.pair] = together(edges.get(edge.pair), edge)
     return identifiers, edges

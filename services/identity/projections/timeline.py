@@ -1,27 +1,29 @@
 """The timeline: every activity, under the atom it belongs to for ever.
 
 Profiles merge and split without a row of it being touched. It also knows which facts were seen:
-one that comes again adds no row, and so has no second effect anywhere.
+one that comes again adds no row, and so has no second effect anywhere. And it keeps what a customer
+event said, so that others that were imported can be taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from asyncpg import Pool, UniqueViolationError
+from asyncpg import Pool, Record, UniqueViolationError
 
 from rapport.identity.v1.service_pb2 import (
     ListTimelineRequest,
     ListTimelineResponse,
     TimelineEntry,
 )
-from services.identity.facts import Fact
+from services.identity.facts import Fact, key_of, resource_of
+from services.identity.retraction import Kept, Lost, Message, said_by
 from services.kernel.lists.filter import Field, Kind
 from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
 from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
-from services.kernel.log.recorded import timestamp_of
+from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.sql import Tx, columns
 
 TABLES = """
@@ -29,32 +31,56 @@ create table {schema}.timeline (
     workspace text not null,
     node text collate "C" not null,
     occur_time timestamptz not null,
+    receive_time timestamptz not null,
     activity_id uuid not null,
     kind smallint not null,
+    is_imported boolean not null,
     activity text not null,
     resource text not null,
     details text not null,
+    said bytea,
     primary key (workspace, node, occur_time, activity_id)
 );
+create index timeline_imported on {schema}.timeline (workspace, resource) where is_imported;
 """
+
+FACTS_PER_FETCH = 5_000
 
 _COLUMNS = (
     "workspace",
     "node",
     "occur_time",
+    "receive_time",
     "activity_id",
     "kind",
+    "is_imported",
     "activity",
     "resource",
     "details",
+    "said",
 )
 
 _ADD = f"""
 insert into {{schema}}.timeline ({", ".join(_COLUMNS)})
-select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[], $5::smallint[],
-                     $6::text[], $7::text[], $8::text[])
+select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[],
+                     $6::smallint[], $7::boolean[], $8::text[], $9::text[], $10::text[],
+                     $11::bytea[])
 on conflict do nothing
 returning activity_id
+"""
+
+_REMOVE = """
+delete from {schema}.timeline t
+using unnest($1::text[], $2::text[]) gone (workspace, resource)
+where t.workspace = gone.workspace and t.resource = gone.resource and t.is_imported
+returning t.workspace, t.resource, t.activity_id, t.activity,
+    t.node, t.receive_time, t.occur_time, t.said
+"""
+
+_FACTS = """
+select t.node, t.receive_time, t.activity_id, t.occur_time, t.said
+from unnest($1::text[], $2::text[]) asked (workspace, node)
+join {schema}.timeline t using (workspace, node)
 """
 
 # Each atom's newest rows are read along the key; only these few are sorted once more.
@@ -100,6 +126,35 @@ async def add_activities(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fac
         return [fact for activity_id, fact in by_id.items() if activity_id in fresh]
 
 
+async def remove_activities(
+    tx: Tx, schema: str, retractions: Mapping[Message, Recorded]
+) -> list[Lost]:
+    """Removes the activities of messages that are retracted, and returns their facts."""
+    asked = {
+        (workspace, resource_of(message)): event
+        for (workspace, message), event in retractions.items()
+    }
+    if not asked:
+        return []
+    rows = await tx.fetch(_REMOVE.format(schema=schema), *columns(sorted(asked)))
+    return [
+        Lost(
+            event=asked[row["workspace"], row["resource"]],
+            fact=_kept(row),
+            activity_id=row["activity_id"],
+            activity=row["activity"],
+        )
+        for row in sorted(rows, key=lambda row: row["activity_id"])
+    ]
+
+
+async def facts_of(tx: Tx, schema: str, atoms: Sequence[tuple[str, str]]) -> AsyncIterator[Kept]:
+    """Yields the facts of atoms, by workspace and node, as they are kept."""
+    statement = _FACTS.format(schema=schema)
+    async for row in tx.cursor(statement, *columns(atoms), prefetch=FACTS_PER_FETCH):
+        yield _kept(row)
+
+
 async def list_timeline(
     pool: Pool, workspace: str, profile: str, request: ListTimelineRequest
 ) -> ListTimelineResponse:
@@ -137,12 +192,20 @@ def _row(fact: Fact) -> tuple[object, ...]:
         fact.workspace,
         fact.atom,
         fact.occur_time,
+        fact.receive_time,
         fact.activity_id,
         fact.activity.kind,
+        fact.is_imported,
         fact.activity.name,
         fact.activity.resource,
         fact.activity.details,
+        said_by(fact),
     )
+
+
+def _kept(row: Record) -> Kept:
+    key = key_of(row["receive_time"], row["activity_id"])
+    return Kept.of(row["node"], key, row["occur_time"], row["said"])
 
 
 def _activity_id(value: object) -> UUID:

@@ -3,7 +3,7 @@
 Traits belong to a profile, activities to an atom for ever; which profile an atom is part of is one
 row, so a merge or a split moves atoms and never activities. A trait that was taken back stays as a
 row without value: when that was said tells since when a rule does not hold. All activities are
-kept, since any future segment may ask for the last ten years.
+kept, since any future segment may ask for the last ten years, but for those that are retracted.
 
 The order between a profile's facts matters, so identity's log is read as one partition.
 """
@@ -17,7 +17,9 @@ from datetime import datetime
 
 from rapport.identity.v1.events_pb2 import (
     ProfileActivityRecorded,
+    ProfileActivityRetracted,
     ProfileCreated,
+    ProfileRemoved,
     ProfilesMerged,
     ProfileSplit,
     ProfileTraitsChanged,
@@ -93,6 +95,21 @@ select * from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::
 on conflict do nothing
 """
 
+_DROP_ACTIVITIES = """
+delete from {schema}.activities f
+using unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])
+    gone (workspace, atom, activity, occur_time, activity_id)
+where (f.workspace, f.atom, f.activity, f.occur_time, f.activity_id)
+    = (gone.workspace, gone.atom, gone.activity, gone.occur_time, gone.activity_id)
+"""
+
+_DROP_EMPTY_ATOMS = """
+delete from {schema}.atoms a using unnest($1::text[], $2::text[]) lost (workspace, atom)
+where (a.workspace, a.atom) = (lost.workspace, lost.atom) and not exists (
+    select from {schema}.activities f where (f.workspace, f.atom) = (a.workspace, a.atom)
+)
+"""
+
 _TRAITS = """
 select workspace, profile_id, trait, value, occur_time
 from profile_facts.traits
@@ -146,6 +163,9 @@ order by page.profile_id
 ProfileKey = tuple[str, str]
 """Workspace and profile id."""
 
+Activity = tuple[str, str, str, datetime, str]
+"""Workspace, atom, name, time and id."""
+
 
 @dataclass(slots=True)
 class Touch:
@@ -167,7 +187,8 @@ class _Changes:
         default_factory=lambda: defaultdict(dict)
     )
     atoms: dict[tuple[str, str], str] = field(default_factory=dict)
-    activities: list[tuple[str, str, str, datetime, str]] = field(default_factory=list)
+    activities: set[Activity] = field(default_factory=set)
+    retracted: set[Activity] = field(default_factory=set)
     touched: dict[ProfileKey, Touch] = field(default_factory=dict)
 
     def add(self, event: Recorded) -> None:
@@ -178,16 +199,15 @@ class _Changes:
             case ProfileActivityRecorded() as fact:
                 profile = self._exists(event, fact.profile)
                 self.atoms[event.workspace, fact.atom] = profile[1]
-                self.activities.append(
-                    (
-                        event.workspace,
-                        fact.atom,
-                        fact.activity,
-                        utc(fact.occur_time),
-                        fact.activity_id,
-                    )
-                )
+                self.activities.add(_activity(event, fact))
                 self._touch(profile, event).activities.add(fact.activity)
+            case ProfileActivityRetracted() as fact:
+                # An id is never told again, so it is gone whatever else the batch says.
+                self.retracted.add(_activity(event, fact))
+                profile = event.workspace, id_of(fact.profile)
+                self._touch(profile, event).activities.add(fact.activity)
+            case ProfileRemoved() as fact:
+                self._end(event, fact.profile)
             case ProfileTraitsChanged() as fact:
                 profile = self._exists(event, fact.profile)
                 touch = self._touch(profile, event)
@@ -199,13 +219,9 @@ class _Changes:
                     touch.traits.add(change.trait)
             case ProfilesMerged() as fact:
                 survivor = self._exists(event, fact.survivor)
-                absorbed = event.workspace, id_of(fact.absorbed)
                 self._move(event, fact.atoms, survivor[1])
                 self._touch(survivor, event).is_regrouped = True
-                self._touch(absorbed, event).is_regrouped = True
-                self.profiles[absorbed] = False
-                self.traits.pop(absorbed, None)
-                self.emptied.add(absorbed)
+                self._end(event, fact.absorbed)
             case ProfileSplit() as fact:
                 split_off = self._exists(event, fact.split_off)
                 self._move(event, fact.atoms, split_off[1])
@@ -217,6 +233,13 @@ class _Changes:
         self.profiles[profile] = True
         return profile
 
+    def _end(self, event: Recorded, name: str) -> None:
+        profile = event.workspace, id_of(name)
+        self._touch(profile, event).is_regrouped = True
+        self.profiles[profile] = False
+        self.traits.pop(profile, None)
+        self.emptied.add(profile)
+
     def _move(self, event: Recorded, atoms: Iterable[str], profile_id: str) -> None:
         self.atoms.update({(event.workspace, atom): profile_id for atom in atoms})
 
@@ -226,11 +249,17 @@ class _Changes:
         return touch
 
 
+def _activity(
+    event: Recorded, fact: ProfileActivityRecorded | ProfileActivityRetracted
+) -> Activity:
+    return event.workspace, fact.atom, fact.activity, utc(fact.occur_time), fact.activity_id
+
+
 class ProfileFactsView:
     """Keeps the facts; applying answers what was touched, for the policy behind it."""
 
     name = "profile_facts"
-    shape = 1
+    shape = 2
 
     def tables(self, schema: str) -> str:
         return _TABLES.format(schema=schema)
@@ -255,7 +284,9 @@ class ProfileFactsView:
             (_DROP_TRAITS, sorted(changes.emptied)),
             (_SAVE_TRAITS, traits),
             (_SAVE_ATOMS, [(*atom, profile) for atom, profile in changes.atoms.items()]),
-            (_ADD_ACTIVITIES, changes.activities),
+            (_ADD_ACTIVITIES, sorted(changes.activities - changes.retracted)),
+            (_DROP_ACTIVITIES, sorted(changes.retracted)),
+            (_DROP_EMPTY_ATOMS, sorted({activity[:2] for activity in changes.retracted})),
         )
         for statement, rows in writes:
             if rows:

@@ -5,6 +5,7 @@ import pytest
 from rapport.contacts.v1.service_pb2 import ChangeContactEmailRequest, CreateContactRequest
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
+from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRetracted
 from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from rapport.identity.v1.events_pb2 import ProfileActivityRecorded, ProfileSplit
@@ -19,7 +20,16 @@ from services.deals.__main__ import SERVICE as DEALS
 from services.events.__main__ import SERVICE as EVENTS
 from services.identity.__main__ import SERVICE as IDENTITY
 from services.kernel.errors import InvalidArgument, NotFound
-from services.kernel.log.log import read_all, read_heads, read_partition
+from services.kernel.log.database import transaction
+from services.kernel.log.log import (
+    ANY_VERSION,
+    Append,
+    NewEvent,
+    Origin,
+    read_all,
+    read_heads,
+    read_partition,
+)
 from services.kernel.testing import eventually
 from services.kernel.views.rebuild import Rebuild
 
@@ -154,18 +164,65 @@ async def test_a_rebuild_beside_gives_the_same_rows(platform):
         )
 
     await eventually(reached)
-    [consumer] = IDENTITY.consumers
-    readers = {name: _reader(platform[name]) for name in consumer.sources}
-    kernel = identity.kernel
-    rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)
-    async for _ in rebuild.build():
-        pass
     before = await told(identity)
 
-    comparison = await rebuild.swap()
+    comparison = await rebuilt(platform)
 
     assert comparison.equal
     assert await told(identity) == before
+
+
+async def test_an_import_that_was_undone_leaves_nothing_live_or_rebuilt(platform):
+    await known_person(platform)
+    identity = platform["identity"]
+    wrong = CustomerEvent(
+        message_id="m3",
+        type=CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY,
+        user_id="u1",
+        traits='{"plan": "wrong", "email": "wrong@example.com"}',
+        import_name="imports/i1",
+    )
+    await append(platform["events"], "m3", CustomerEventRecorded(customer_event=wrong))
+    stub = identity.stub(IdentityServiceStub)
+    asked = GetProfileRequest(name="profiles/email:wrong@example.com")
+
+    async def heard():
+        try:
+            return (await stub.GetProfile(asked)).profile
+        except NotFound:
+            raise AssertionError("not heard of yet") from None
+
+    assert (await eventually(heard)).traits["plan"].value == '"wrong"'
+    retracted = CustomerEventRetracted(message_id="m3", import_name="imports/i1")
+    await append(platform["events"], "m3", retracted)
+
+    async def forgotten():
+        found = await stub.GetProfile(GetProfileRequest(name="profiles/user_id:u1"))
+        assert found.profile.traits["plan"].value == '"gold"'
+
+    await eventually(forgotten)
+    with pytest.raises(NotFound):
+        await stub.GetProfile(asked)
+    assert (await rebuilt(platform)).equal
+
+
+async def append(service, message_id, fact):
+    """Appends a fact about a message to the log of events."""
+    origin = Origin("acme", "tests", "", "")
+    new = Append(origin, f"message-{message_id}", [NewEvent(fact)], ANY_VERSION)
+    async with transaction(service.kernel.pool) as tx:
+        await service.kernel.log.append(tx, [new])
+
+
+async def rebuilt(platform):
+    """Builds identity's view beside the live one, swaps it in; answers how they compare."""
+    [consumer] = IDENTITY.consumers
+    readers = {name: _reader(platform[name]) for name in consumer.sources}
+    kernel = platform["identity"].kernel
+    rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)
+    async for _ in rebuild.build():
+        pass
+    return await rebuild.swap()
 
 
 async def test_a_wrong_name_is_told_as_such(platform):

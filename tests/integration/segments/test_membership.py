@@ -86,6 +86,48 @@ async def test_a_merged_profile_exits_and_the_survivor_has_it_all(world):
     assert await world.members("gold") == {"of-b"}
 
 
+async def test_who_was_in_for_something_that_was_taken_back_exits(world):
+    people = People()
+    await world.create("buyers", activity(count_min=2))
+    await world.create("once", activity())
+    await world.hear(*people.did("a", "Order", START - DAY), *people.did("a", "Order", START))
+
+    world.clock.advance(DAY)
+    await world.hear(*people.never_did("a", 0, world.clock.now()))
+
+    assert await world.members("once") == {"of-a"}
+    assert await world.transitions("buyers") == [
+        ("of-a", "in", START),
+        ("of-a", "out", START + DAY),
+    ]
+
+
+async def test_a_profile_that_is_no_more_exits_and_leaves_nothing(world):
+    people = People()
+    await world.create("buyers", activity())
+    await world.create("gold", trait("gold"))
+    await world.hear(*people.did("a", "Order", START), *people.became("of-a", START, tier="gold"))
+
+    await world.hear(*people.never_did("a", 0, START))
+
+    assert await world.members("buyers") == await world.members("gold") == set()
+    tables = ("profiles", "traits", "atoms", "activities")
+    for table in tables:
+        assert not await world.pool.fetch(f"select from profile_facts.{table}")
+    await world.hear(*people.did("a", "Order", START))
+    assert await world.members("buyers") == {"of-a"}
+
+
+async def test_an_activity_that_is_told_and_taken_back_in_one_batch_never_counts(world):
+    people = People()
+    await world.create("buyers", activity())
+    told = people.did("a", "Order", START)
+
+    await world.hear(*told, *people.did("b", "Order", START), *people.never_did("a", 0, START))
+
+    assert await world.transitions("buyers") == [("of-b", "in", START)]
+
+
 async def test_a_new_segment_is_filled_page_by_page_and_an_archived_one_emptied(world, monkeypatch):
     monkeypatch.setattr("services.segments.upkeep.PROFILES_PER_FILL_MAX", 2)
     monkeypatch.setattr("services.segments.upkeep.EXITS_PER_STEP_MAX", 2)

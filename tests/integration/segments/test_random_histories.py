@@ -41,7 +41,13 @@ class History:
         """What identity tells next."""
         people, now = self.people, self.world.clock.now()
         profiles = sorted(people.traits)
-        kind = self.chance.choice(["did"] * 5 + ["became", "became", "merged", "split"])
+        kind = self.chance.choice(
+            ["did"] * 5 + ["never did"] * 2 + ["became", "became", "merged", "split"]
+        )
+        if kind == "never did" and people.activities:
+            atom = self.chance.choice(sorted(people.activities))
+            place = self.chance.randrange(len(people.activities[atom]))
+            return people.never_did(atom, place, now)
         if kind == "became" and profiles:
             tier = self.chance.choice(["gold", "iron", None])
             return people.became(self.chance.choice(profiles), now, tier=tier)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from google.protobuf.json_format import MessageToDict
 
 from services.identity import changes
@@ -12,10 +13,10 @@ CAUSE = object()
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def told(before, after):
-    """The events of moves, short."""
+def told(before, after, leads_to=None):
+    """The events of moves, short; a node that is no atom leads nowhere unless told."""
     found = []
-    for change in moves(before, after, lambda _: CAUSE):
+    for change in moves(before, after, {**after, **(leads_to or {})}, lambda _: CAUSE):
         said = MessageToDict(change.event)
         found.append((change.event.DESCRIPTOR.name, change.profile, *said.values()))
     return found
@@ -26,8 +27,8 @@ def test_nothing_is_told_when_nothing_moved():
 
 
 def test_a_new_atom_makes_a_profile_unless_it_joins_one():
-    assert told({"a": None}, {"a": "a"}) == [("ProfileCreated", "a", "profiles/a")]
-    assert told({"a": "a", "b": None}, {"a": "a", "b": "a"}) == []
+    assert told({}, {"a": "a"}) == [("ProfileCreated", "a", "profiles/a")]
+    assert told({"a": "a"}, {"a": "a", "b": "a"}) == []
 
 
 def test_a_merge_tells_the_atoms_that_came_along():
@@ -44,7 +45,7 @@ def test_a_part_that_becomes_a_profile_is_created_first():
 
 
 def test_an_older_atom_that_arrives_late_gives_the_profile_its_id():
-    assert told({"a": None, "b": "b"}, {"a": "a", "b": "a"}) == [
+    assert told({"b": "b"}, {"a": "a", "b": "a"}) == [
         ("ProfileCreated", "a", "profiles/a"),
         ("ProfilesMerged", "a", "profiles/a", "profiles/b", ["b"]),
     ]
@@ -55,6 +56,27 @@ def test_a_profile_that_ends_gives_its_last_atoms_to_where_its_own_went():
         ("ProfileCreated", "c", "profiles/c"),
         ("ProfileSplit", "b", "profiles/b", "profiles/c", ["c"]),
         ("ProfilesMerged", "a", "profiles/a", "profiles/b", ["b"]),
+    ]
+
+
+def test_a_profile_whose_atoms_are_no_more_is_removed():
+    assert told({"a": "a", "b": "a"}, {}) == [("ProfileRemoved", "a", "profiles/a")]
+    assert told({"a": "a", "b": "a"}, {"a": "a"}) == []
+
+
+def test_a_profile_whose_own_atom_is_no_more_is_absorbed_where_its_name_leads_to():
+    assert told({"a": "a", "b": "a"}, {"b": "b"}, {"a": "b"}) == [
+        ("ProfileCreated", "b", "profiles/b"),
+        ("ProfilesMerged", "b", "profiles/b", "profiles/a", ["b"]),
+    ]
+
+
+@pytest.mark.parametrize("leads_to", [None, "c"])
+def test_a_profile_is_removed_when_its_name_leads_to_none_of_its_atoms(leads_to):
+    assert told({"a": "a", "b": "a", "c": "c"}, {"b": "b", "c": "c"}, {"a": leads_to}) == [
+        ("ProfileCreated", "b", "profiles/b"),
+        ("ProfileSplit", "a", "profiles/a", "profiles/b", ["b"]),
+        ("ProfileRemoved", "a", "profiles/a"),
     ]
 
 

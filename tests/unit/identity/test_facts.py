@@ -1,10 +1,17 @@
 """What each event says about a person, and what it does not."""
 
+import json
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
+from rapport.events.v1.customer_event_pb2 import CustomerEvent
+from rapport.events.v1.events_pb2 import (
+    CustomerEventQuarantined,
+    QuarantinedEventDiscarded,
+    SourceDisabled,
+)
 from services.identity.facts import (
     deal_without_contact,
     key_of,
@@ -63,6 +70,51 @@ def test_what_a_group_is_like_says_nothing_of_the_person():
     assert seen(fact) == [("user_id", "u1")]
     assert fact.traits == ()
     assert fact.activity.name == "Group Joined"
+
+
+def test_who_leaves_a_group_does_not_join_it():
+    facts = Facts()
+    left = read(facts.sent("group", user_id="u1", group_id="g", ends_membership=True))
+    strange = read(facts.sent("track", name="Viewed", user_id="u1", ends_membership=True))
+
+    assert left.activity.name == "Group Left"
+    assert strange.activity.name == "Viewed"
+
+
+def test_what_is_known_of_an_account_says_nothing_of_who_told_it():
+    fact = read(
+        Facts().sent(
+            "account",
+            user_id="u1",
+            group_id="g",
+            traits={"email": "info@g.com", "size": 7},
+            properties={"email": "info@g.com"},
+            context={"traits": {"email": "info@g.com"}},
+        )
+    )
+
+    assert seen(fact) == [("user_id", "u1")]
+    assert fact.traits == ()
+    assert fact.activity.name == "Account Described"
+    assert json.loads(fact.activity.details) == {"email": "info@g.com", "size": 7}
+
+
+def test_an_account_that_nobody_tells_of_is_about_nobody():
+    event = Facts().sent("account", group_id="g", properties={"email": "info@g.com"})
+
+    assert read(event) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        CustomerEventQuarantined(customer_event=CustomerEvent(message_id="m", user_id="u1")),
+        QuarantinedEventDiscarded(comment="spam"),
+        SourceDisabled(),
+    ],
+)
+def test_what_waits_in_quarantine_is_about_nobody(event):
+    assert read(Facts().event("message-m", event)) is None
 
 
 def test_only_identify_says_traits():

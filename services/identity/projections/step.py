@@ -1,0 +1,139 @@
+"""A step: what became of profiles when facts came, or were taken back; saved, and told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.identity import changes
+from services.identity.changes import Change
+from services.identity.facts import Fact, received_at
+from services.identity.projections import atoms, profiles
+from services.identity.projections.atoms import Atom, TraitsOfAtoms
+from services.identity.projections.islands import Islands
+from services.identity.retraction import Lost
+from services.identity.traits import Said, merged
+from services.kernel.log.recorded import Recorded
+from services.kernel.log.sql import Tx
+
+Speech = Callable[[TraitsOfAtoms], Awaitable[TraitsOfAtoms]]
+"""Turns the traits of loaded atoms into those from now on, and saves them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What news did: `before` and `after` are the profiles of all atoms it touched.
+
+    An atom of `after` alone is new, one of `before` alone is no more. `leads_to` are the profiles
+    of all touched nodes from now on.
+    """
+
+    touched: Islands
+    news: Sequence[Fact] | Sequence[Lost]
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    leads_to: Mapping[str, str | None]
+
+    @classmethod
+    async def to_now(
+        cls, touched: Islands, before: Mapping[str, str], news: Sequence[Fact] | Sequence[Lost]
+    ) -> Step:
+        """Steps from the profiles `before` to those that clusters and atoms make now."""
+        leads_to = profiles_of(touched.clusters, touched.atoms)
+        await touched.save(leads_to)
+        after = {atom: str(leads_to[atom]) for atom in touched.atoms}
+        return cls(touched, news, before, after, leads_to)
+
+    async def tell(self, tx: Tx, schema: str, speak: Speech) -> tuple[list[Change], list[Change]]:
+        """Brings traits and profiles to where the atoms are; tells what moved, and what changed."""
+        moved = {atom for atom, old in self.before.items() if old != self.after.get(atom)}
+        said = [fact for fact in self.news if fact.traits]
+        # Only where atoms came or went, or words, can traits be other than before.
+        shaken = self._profiles_of(moved | {fact.atom for fact in said})
+        shaken_atoms = self._atoms_of(shaken)
+        atoms_before = await atoms.load_traits(tx, schema, self.touched.workspaces, shaken_atoms)
+        atoms_after = await speak(atoms_before) if said else atoms_before
+        traits_before = _merged(shaken_atoms, self.before, atoms_before)
+        traits_after = _merged(shaken_atoms, self.after, atoms_after)
+        changed = self._profiles_of(moved | {fact.atom for fact in self.news})
+        await self._save_profiles(tx, schema, changed, traits_after)
+        causes = self._causes()
+        moves = changes.moves(
+            self.before, self.after, self.leads_to, lambda node: causes[self._island(node)]
+        )
+        spoke = {self.after.get(fact.atom): fact.event for fact in said}
+        changed_traits: list[Change] = []
+        for profile in sorted(traits_after):
+            cause = spoke.get(profile) or causes[self._island(profile)]
+            old = traits_before.get(profile, {})
+            changed_traits += changes.trait_changes(profile, old, traits_after[profile], cause)
+        return list(moves), changed_traits
+
+    def _profiles_of(self, some: set[str]) -> set[str]:
+        """Returns the profiles that some atoms were of, and those they are of."""
+        return {side[atom] for side in (self.before, self.after) for atom in some if atom in side}
+
+    def _atoms_of(self, some: set[str]) -> list[str]:
+        """Returns the atoms that were of some profiles, or are."""
+        sides = (self.before, self.after)
+        return sorted({atom for side in sides for atom, known in side.items() if known in some})
+
+    async def _save_profiles(
+        self, tx: Tx, schema: str, changed: set[str], traits: Mapping[str, Mapping[str, Said]]
+    ) -> None:
+        workspaces = self.touched.workspaces
+        ended = set(self.before.values()) - set(self.after.values())
+        members: dict[str, list[Atom]] = defaultdict(list)
+        for atom, profile in self.after.items():
+            if profile in changed:
+                members[profile].append(self.touched.atoms[atom])
+        times = {
+            (workspaces[profile], profile): (
+                received_at(min(atom.first_key for atom in found)),
+                max(atom.last_activity_time for atom in found),
+            )
+            for profile, found in members.items()
+        }
+        await profiles.save_profiles(
+            tx,
+            schema,
+            times=times,
+            traits={(workspaces[profile], profile): said for profile, said in traits.items()},
+            gone=[(workspaces[profile], profile) for profile in ended],
+        )
+
+    def _island(self, node: str) -> str:
+        return self.touched.components.find(node)
+
+    def _causes(self) -> dict[str, Recorded]:
+        """Returns, per island, the last news of it: what its profiles went through is its."""
+        return {self._island(fact.atom): fact.event for fact in self.news}
+
+
+def profiles_of(
+    clusters: Sequence[Sequence[str]], known: Mapping[str, Atom]
+) -> dict[str, str | None]:
+    """Returns the profile of each node: its name is that of the atom with the oldest fact.
+
+    No two atoms share a fact, so there is no tie. A cluster without any atom is no profile.
+    """
+    found: dict[str, str | None] = {}
+    for nodes in clusters:
+        first = [(known[node].first_key, node) for node in nodes if node in known]
+        profile = min(first)[1] if first else None
+        for node in nodes:
+            found[node] = profile
+    return found
+
+
+def _merged(
+    members: Sequence[str], profile_of: Mapping[str, str], traits: atoms.TraitsOfAtoms
+) -> dict[str, dict[str, Said]]:
+    """Returns the traits per profile, from those of its atoms."""
+    found: dict[str, list[Mapping[str, Said]]] = defaultdict(list)
+    for atom in members:
+        profile = profile_of.get(atom)
+        if profile is not None:
+            found[profile].append(traits.get(atom, {}))
+    return {profile: merged(said) for profile, said in found.items()}
