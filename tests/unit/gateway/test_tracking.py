@@ -347,6 +347,14 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(field):
     assert list(batch.refused) == [0]
 
 
+def test_of_a_key_that_is_there_twice_the_last_counts():
+    assert read_document(b'{"a": 1, "a": {"b": 1, "b": 2}}') == {"a": {"b": 2}}
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_body():
+    assert read_document(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
 def test_the_write_key_may_be_in_the_body():
     assert write_key_of({"writeKey": "wk"}) == "wk"
     assert write_key_of({"writeKey": 5}) is None
