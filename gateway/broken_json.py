@@ -29,7 +29,7 @@ def read_broken(body: bytes) -> Any:
     """Reads a body that is JSON but for such things; raises ValueError when it is none at all."""
     try:
         found = json.loads(
-            body.decode(),
+            body.decode("utf-8-sig"),
             parse_float=_number,
             parse_int=_integer,
             parse_constant=lambda _: NO_NUMBER,

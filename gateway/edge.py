@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -43,8 +44,9 @@ class Edge:
         if answer is None:
             await self._others(scope, receive, send)
             return
-        response = await answer(Request(scope, receive))
-        await response(scope, receive, send)
+        with suppress(ClientDisconnect):
+            response = await answer(Request(scope, receive))
+            await response(scope, receive, send)
 
 
 def make_edge(

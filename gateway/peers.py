@@ -24,7 +24,7 @@ from services.kernel.clock import Clock
 from services.kernel.rpc.caller import INTERNAL_SCOPE, CallerSigner, current_caller, own_caller
 from services.kernel.rpc.client import PeerChannel
 
-RESOLVE_WITHIN_S: Final = 3.0
+RESOLVE_WITHIN_S: Final = 2.0
 
 
 class Peers:

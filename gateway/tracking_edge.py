@@ -7,6 +7,7 @@ everything again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,7 +30,7 @@ from rapport.events.v1.service_pb2 import (
     RecordCustomerEventsResponse,
 )
 from services.kernel.clock import new_id
-from services.kernel.errors import RapportError, Unimplemented
+from services.kernel.errors import FailedPrecondition, RapportError, Unimplemented
 from services.kernel.rpc.caller import current_caller
 from services.kernel.rpc.wire_errors import to_status
 
@@ -41,6 +42,7 @@ ANY: Final = "any"
 RECEIPT_HEADER: Final = "rapport-receipt"
 """Beside the picture of a pixel, which has no room for it: the receipt, as JSON."""
 
+_FORBIDDEN: Final = 403
 _METHOD_NOT_ALLOWED: Final = 405
 _SHORT: Final = {
     "t": "track",
@@ -128,7 +130,8 @@ class TrackingEdge:
                 taken = await self._recorded(_read(BATCH, around))
                 headers = {
                     "Cache-Control": "no-store",
-                    RECEIPT_HEADER: orjson.dumps(taken["receipts"][0]).decode(),
+                    # A header is ASCII; what a message id holds is not.
+                    RECEIPT_HEADER: json.dumps(taken["receipts"][0]),
                 }
                 return Response(GIF, media_type="image/gif", headers=headers)
 
@@ -203,6 +206,9 @@ class TrackingEdge:
 
 def refusal(error: RapportError, correlation_id: str) -> Response:
     """Returns why a request as a whole was refused, in the two words that trackers read."""
+    if isinstance(error, FailedPrecondition):
+        # The one state that forbids sending: somebody switched the source off.
+        return _json({"code": "source_disabled", "message": error.message}, status=_FORBIDDEN)
     code = next((it.reason for it in error.violations if it.reason), error.reason.lower())
     message = to_status(error, correlation_id=correlation_id).message
     return _json({"code": code, "message": message}, status=http_status(error))

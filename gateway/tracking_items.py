@@ -108,9 +108,10 @@ _IDS: Final = (
 
 
 def _context(item: Document, around: Around) -> Any:
-    """The item's context over the request's; where an event may go is kept with it."""
+    """The item's context over the request's; where an event came by and may go is kept with it."""
     context = item.get("context")
     integrations = item.get("integrations") or None
+    channel = item.get("channel")
     try:
         if around.context is not None:
             context = _merged(around.context, context)
@@ -118,6 +119,8 @@ def _context(item: Document, around: Around) -> Any:
             integrations = _merged(around.integrations, integrations)
         if integrations is not None:
             context = _merged({"integrations": integrations}, context)
+        if channel is not None:
+            context = _merged({"channel": channel}, context)
     except RecursionError as error:
         raise _too_deep("context") from error
     if around.ip and isinstance(context, dict) and context.get("direct") is True:

@@ -42,15 +42,15 @@ class Hostility:
         self._number = 0
         self._kinds = [
             (self.sound, 2),
-            (self.truncated, 18),
-            (self.nested, 8),
-            (self.wrong_types, 12),
+            (self.truncated, 22),
+            (self.nested, 6),
+            (self.wrong_types, 9),
             (self.bad_utf8, 12),
-            (self.huge_numbers, 12),
+            (self.huge_numbers, 8),
             (self.duplicate_keys, 4),
-            (self.broken_gzip, 12),
+            (self.broken_gzip, 14),
             (self.flipped, 14),
-            (self.keyless, 10),
+            (self.keyless, 13),
             (self.strange_http, 8),
             (self.no_http, 2),
         ]

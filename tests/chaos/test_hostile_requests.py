@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 REQUESTS = 100_000
 # What a process learns in its first requests (caches, pools, arenas) is no growth.
 WARM_UP = 10_000
-GROWTH_BYTES_MAX = 32 * 1024 * 1024
+GROWTH_BYTES_MAX = 16 * 1024 * 1024
 CONNECTIONS = 12
 PIPELINE = 8
 ANSWER_WITHIN_S = 30.0

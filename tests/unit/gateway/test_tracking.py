@@ -13,6 +13,7 @@ from rapport.events.v1.service_pb2 import (
     RECEIPT_OUTCOME_ACCEPTED,
     RECEIPT_OUTCOME_DUPLICATE,
     Receipt,
+    ReceiptOutcome,
     RecordCustomerEventsResponse,
 )
 from services.kernel.errors import InvalidArgument
@@ -165,6 +166,11 @@ def test_integrations_alone_make_a_context():
     assert one(integrations={}).context == ""
 
 
+def test_the_channel_is_kept_in_the_context():
+    assert orjson.loads(one(channel="web").context) == {"channel": "web"}
+    assert orjson.loads(one(channel="web", context={"channel": "app"}).context)["channel"] == "app"
+
+
 def test_the_traits_of_an_identify_may_be_in_its_context():
     inside = {"traits": {"email": "a@b.c"}}
 
@@ -246,6 +252,16 @@ def test_receipts_come_in_the_order_of_the_items():
         ("m1", "refused", None),
         ("m2", "duplicate", 3),
     ]
+
+
+def test_each_outcome_has_its_word():
+    outcomes = [it for it in ReceiptOutcome.values() if it]
+    response = RecordCustomerEventsResponse(receipts=[Receipt(outcome=it) for it in outcomes])
+
+    told = read(*[TRACK] * len(outcomes)).answer(response)["receipts"]
+
+    words = ["accepted", "duplicate", "refused", "quarantined", "sampled_out"]
+    assert words == [receipt["outcome"] for receipt in told]
 
 
 def test_more_than_a_batch_takes_is_refused_one_by_one():
@@ -345,6 +361,14 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(field):
 
     assert len(batch.request.customer_events) == 1
     assert list(batch.refused) == [0]
+
+
+def test_of_a_key_that_is_there_twice_the_last_counts():
+    assert read_document(b'{"a": 1, "a": {"b": 1, "b": 2}}') == {"a": {"b": 2}}
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_body():
+    assert read_document(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
 def test_the_write_key_may_be_in_the_body():

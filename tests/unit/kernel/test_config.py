@@ -107,3 +107,35 @@ def test_what_was_read_stays():
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.partitions = 2
+
+
+def test_the_gateway_is_told_how_often_a_source_may_send_and_through_whom():
+    usual = GatewayConfig.from_env(environ=GATEWAY)
+    chosen = GatewayConfig.from_env(
+        environ=GATEWAY
+        | {
+            "RAPPORT_REQUESTS_PER_S": "0.5",
+            "RAPPORT_REQUESTS_BURST": "10",
+            "RAPPORT_PROXY_HOPS": "2",
+        }
+    )
+
+    assert (usual.requests_per_s, usual.requests_burst, usual.proxy_hops) == (1000, 2000, 0)
+    assert (chosen.requests_per_s, chosen.requests_burst, chosen.proxy_hops) == (0.5, 10, 2)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("RAPPORT_REQUESTS_PER_S", "0"),
+        ("RAPPORT_REQUESTS_BURST", "0"),
+        ("RAPPORT_REQUESTS_BURST", "1.5"),
+        ("RAPPORT_PROXY_HOPS", "-1"),
+        ("RAPPORT_PROXY_HOPS", "11"),
+    ],
+)
+def test_the_gateway_does_not_start_with_a_limit_that_is_none(variable, value):
+    with pytest.raises(ConfigError) as raised:
+        GatewayConfig.from_env(environ=GATEWAY | {variable: value})
+
+    assert variable in str(raised.value)
