@@ -1,6 +1,8 @@
 """Duplicates at every layer: whatever comes again, in whatever way, is there once."""
 
 import asyncio
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -18,7 +20,7 @@ from rapport.events.v1.service_pb2 import (
 )
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import SERVICE
-from services.events.projections.doors import Doors
+from services.events.door import Door
 from services.events.recording import Recorder
 from services.kernel.log.log import Append, NewEvent, Origin, read_heads, read_partition
 from services.kernel.testing import eventually
@@ -103,7 +105,8 @@ async def test_in_one_batch_in_two_at_once_by_call_and_stream_each_counts_once(
 
 async def test_a_call_that_is_repeated_makes_up_the_same_ids_and_another_call_others(asked, sent):
     """Who repeats a call tells its correlation id again, and the same customer events."""
-    recorder = Recorder(asked.kernel, Doors(asked.kernel.pool))
+    doors = SimpleNamespace(of=AsyncMock(return_value=Door()))
+    recorder = Recorder(asked.kernel, doors)
 
     async def record(call):
         batch = [sent(""), sent(""), sent("", name="Cart Viewed")]

@@ -22,6 +22,7 @@ from services.events.schema import EVENT_BYTES_MAX
 from services.events.service import quarantine as limits
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.log import read_heads
+from services.kernel.log.tokens import decode_write_token
 
 RECORDED = QuarantineOutcome.QUARANTINE_OUTCOME_RECORDED
 STILL = QuarantineOutcome.QUARANTINE_OUTCOME_STILL_QUARANTINED
@@ -190,6 +191,9 @@ async def test_what_is_not_in_quarantine_is_told_by_what_became_of_it(
     told = [ALREADY_RECORDED, ALREADY_RECORDED, ALREADY_DISCARDED, NOT_THERE]
     assert told == outcomes(response) == outcomes(discarded)
     assert [0, 0, 0, 0] == [receipt.position for receipt in response.receipts]
+    # Who hears what others did can read it: "b" was recorded last, at 5.
+    for token in (response.write_token, discarded.write_token):
+        assert [5] == [landing.position for landing in decode_write_token(token)]
 
 
 async def test_what_is_discarded_is_gone_and_stays_known(plan, record, sent, discard, waiting, got):
