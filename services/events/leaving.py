@@ -56,7 +56,8 @@ class Leaving:
     """Some customer events on their way out of quarantine, in the order they were asked for.
 
     `facts` are what they would become, `refused` says why others stay. Both were judged at a
-    version of their streams, those of `versions`; any version is right when there are none.
+    version of their streams, those of `versions`; any version is right when there are none. `seen`
+    is where each stream ended before anything was decided.
     """
 
     def __init__(
@@ -74,6 +75,12 @@ class Leaving:
         self._refused = refused or {}
         self._versions = versions
         self._receipts: dict[str, QuarantineReceipt] = {}
+        self.seen: dict[str, int] = {}
+
+    @property
+    def workspace(self) -> str:
+        """The workspace they belong to."""
+        return self._origin.workspace
 
     @property
     def streams(self) -> list[str]:
@@ -82,6 +89,7 @@ class Leaving:
 
     def decide(self, states: Mapping[str, StreamState]) -> list[Change]:
         """What goes into the log, given what the streams have come to."""
+        self.seen = {stream: state.last_position for stream, state in states.items()}
         self._receipts = {
             stream_of(message_id): self._receipt(message_id, states.get(stream_of(message_id)))
             for message_id in self.message_ids

@@ -96,6 +96,7 @@ class Batch:
         self._receive_us = (inlet.receive_time - _EPOCH) // timedelta(microseconds=1)
         self._kinds: list[tuple[CustomerEventType.ValueType, str]] = []
         self._receipts: list[Receipt] = []
+        self._suspicious: list[tuple[Receipt, Fresh]] = []
         for place, customer_event in enumerate(sent):
             kind = customer_event.type
             self._kinds.append((kind, customer_event.name if kind == _TRACK else ""))
@@ -104,23 +105,18 @@ class Batch:
     @property
     def suspects(self) -> set[str]:
         """The ids of all suppressions that would concern the batch."""
-        return {suspect for fresh in self.fresh.values() for suspect in fresh.suspects}
+        return {suspect for _, fresh in self._suspicious for suspect in fresh.suspects}
 
     def suppress(self, suppressed: Collection[str]) -> None:
         """Refuses what comes with a suppressed identifier."""
-        for receipt in self._receipts:
-            fresh = self.fresh.get(stream_of(receipt.message_id))
-            if receipt.outcome in _TURNED_AWAY or fresh is None:
-                continue
-            if not fresh.suspects.isdisjoint(suppressed):
+        self.fresh = {}
+        for receipt, fresh in self._suspicious:
+            if fresh.suspects.isdisjoint(suppressed):
+                self.fresh.setdefault(stream_of(receipt.message_id), fresh)
+            else:
                 receipt.outcome = _REFUSED
                 receipt.reason = Reason.SUPPRESSED
                 receipt.detail = "it comes with an identifier that is suppressed"
-        self.fresh = {
-            stream: fresh
-            for stream, fresh in self.fresh.items()
-            if fresh.suspects.isdisjoint(suppressed)
-        }
 
     def receipts(
         self, *, recorded: Mapping[str, Place], known: Mapping[str, Place]
@@ -167,14 +163,18 @@ class Batch:
             )
         if isinstance(found, SampledOut):
             return Receipt(message_id=message_id, outcome=_SAMPLED_OUT)
+        receipt = Receipt(message_id=message_id)
+        if found.quarantine is not None:
+            receipt.reason, receipt.detail = found.quarantine.reason, found.quarantine.detail
         stream = stream_of(message_id)
-        if stream not in self.fresh:
+        if self._inlet.door.has_suppressions:
+            # The first of a message id may turn out to be suppressed: then the next counts.
+            fresh = self._stamp(found, message_id)
+            self._suspicious.append((receipt, fresh))
+            self.fresh.setdefault(stream, fresh)
+        elif stream not in self.fresh:
             self.fresh[stream] = self._stamp(found, message_id)
-        if found.quarantine is None:
-            return Receipt(message_id=message_id)
-        return Receipt(
-            message_id=message_id, reason=found.quarantine.reason, detail=found.quarantine.detail
-        )
+        return receipt
 
     def _stamp(self, admitted: Admitted, message_id: str) -> Fresh:
         """The fact: what was sent as it was let in, with our two times and what is odd of them."""

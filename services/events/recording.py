@@ -126,7 +126,7 @@ class _Recording:
         """What was never received, or was retracted, goes into the log; the rest is known."""
         workspace = self._origin.workspace
         self._known = {
-            stream: Place(self._log.partition_of(workspace, stream), state.first_position)
+            stream: Place(self._log.partition_of(workspace, stream), state.last_position)
             for stream, state in states.items()
             if state.last_type != _RETRACTED
         }

@@ -334,7 +334,7 @@ async def test_a_work_sees_which_of_the_streams_it_probes_exist(world):
     await world.group_commit.submit(work_on(probed=["box-2", "box-3", "box-1"], said=said))
 
     assert {"box-1": 1, "box-2": 2} == {
-        stream: state.first_position for stream, state in said[0].items()
+        stream: state.last_position for stream, state in said[0].items()
     }
 
 

@@ -12,6 +12,7 @@ from google.protobuf import json_format, message_factory
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.catalog import PUBLIC
+from rapport.events.v1.sources_pb2 import CreateSourceResponse
 from services.kernel.errors import Reason
 
 TIMEOUT_S = 20.0
@@ -38,6 +39,19 @@ CONTACT = (
     {"contact_id": "{id}", "email": "{id}@x.org"},
 )
 DEAL = ("deals.v1.DealsService/OpenDeal", {"deal_id": "{id}", "display_name": "A deal"})
+SOURCE = (
+    "events.v1.SourcesService/CreateSource",
+    {"source_id": "{id}", "display_name": "A source"},
+)
+SOURCE_OFF = ("events.v1.SourcesService/DisableSource", {"name": "sources/{id}"})
+SUPPRESSED = {"type": "user_id", "value": "{id}"}
+SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
+UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
+SENT = (
+    "events.v1.EventsService/RecordCustomerEvents",
+    {"customer_events": [{"message_id": "{id}", "type": 3, "user_id": "{id}"}]},
+)
+QUARANTINED = {"names": ["quarantinedEvents/{id}"]}
 RULE = {"conditions": [{"trait": {"trait": "plan", "operator": "TRAIT_OPERATOR_EXISTS"}}]}
 SEGMENT = (
     "segments.v1.SegmentsService/CreateSegment",
@@ -56,6 +70,19 @@ EXAMPLES = {
     "MoveDealStage": [DEAL, {"name": "deals/{id}", "stage": "pipelines/sales/stages/proposal"}],
     "WinDeal": [DEAL, {"name": "deals/{id}"}],
     "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
+    "CreateSource": [SOURCE],
+    "ConfigureSource": [SOURCE, {"name": "sources/{id}", "display_name": "Another"}],
+    "DisableSource": [SOURCE, {"name": "sources/{id}"}],
+    "EnableSource": [SOURCE, SOURCE_OFF, {"name": "sources/{id}"}],
+    "RotateWriteKey": [SOURCE, {"name": "sources/{id}"}],
+    "RevokeWriteKey": [SOURCE, {"name": "sources/{id}", "key_id": "{key_id}"}],
+    "SuppressIdentifier": [SUPPRESSION, UNSUPPRESSION, SUPPRESSED],
+    "UnsuppressIdentifier": [SUPPRESSION, SUPPRESSED],
+    "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
+    "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
+    "RecordProducts": [
+        {"products": [{"product_id": "{id}", "entry": {"display_name": "A product"}}]}
+    ],
     "CreateSegment": [SEGMENT],
     "RecordProducts": [PRODUCTS],
     "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
@@ -67,6 +94,9 @@ COLLECTIONS = {
     "ContactsService": "contacts",
     "DealsService": "deals",
     "EventsService": "customerEvents",
+    "QuarantineService": "quarantinedEvents",
+    "ProductsService": "products",
+    "OrdersService": "orders",
     "SourcesService": "sources",
     "SuppressionsService": "suppressions",
     "ProductsService": "products",
@@ -92,7 +122,11 @@ class Caller:
         )
         options = {"timeout": TIMEOUT_S, "metadata": self.metadata, **options}
         if method.server_streaming:
-            stream = self.channel.unary_stream(path)(request.SerializeToString(), **options)
+            if method.client_streaming:
+                sent = iter([request.SerializeToString()])
+                stream = self.channel.stream_stream(path)(sent, **options)
+            else:
+                stream = self.channel.unary_stream(path)(request.SerializeToString(), **options)
             async for response in stream:
                 stream.cancel()
                 return response
@@ -121,18 +155,23 @@ async def caller(platform):
         yield Caller(channel, platform["api_key"])
 
 
-def _filled(fields, own_id):
-    return json.loads(json.dumps(fields).replace("{id}", own_id))
+def _filled(fields, **known):
+    text = json.dumps(fields)
+    for name, value in known.items():
+        text = text.replace(f"{{{name}}}", value)
+    return json.loads(text)
 
 
 async def _prepared(caller, path):
     """What the mutation needs is there; answers its request, with a request_id."""
     *before, last = EXAMPLES[path.rpartition("/")[2]]
-    own_id = f"rpc-{uuid.uuid4().hex[:12]}"
+    known = {"id": f"rpc-{uuid.uuid4().hex[:12]}"}
     for suffix, fields in before:
-        await caller.call(f"/rapport.{suffix}", _filled(fields, own_id))
+        response = await caller.call(f"/rapport.{suffix}", _filled(fields, **known))
+        if suffix.endswith("CreateSource"):
+            known["key_id"] = CreateSourceResponse.FromString(response).source.write_keys[0].key_id
     fields = last[1] if isinstance(last, tuple) else last
-    return {**_filled(fields, own_id), "request_id": str(uuid.uuid4())}
+    return {**_filled(fields, **known), "request_id": str(uuid.uuid4())}
 
 
 def test_there_is_an_example_of_every_mutation():
@@ -211,7 +250,10 @@ async def test_a_call_without_a_key_is_nobodys(platform, caller, path):
     assert (code, info.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
 
 
-@pytest.mark.parametrize("path", [p for p in METHODS if not p.endswith("RecordCustomerEvents")])
+@pytest.mark.parametrize(
+    "path",
+    [p for p in METHODS if not p.endswith(("RecordCustomerEvents", "StreamCustomerEvents"))],
+)
 async def test_a_source_key_may_only_send_customer_events(platform, caller, path):
     as_source = (("authorization", f"Bearer {platform['write_key']}"),)
 
@@ -221,7 +263,7 @@ async def test_a_source_key_may_only_send_customer_events(platform, caller, path
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in METHODS if "page_token" in METHODS[p].input_type.fields_by_name]
+    "path", [p for p in METHODS if "page_size" in METHODS[p].input_type.fields_by_name]
 )
 async def test_no_list_takes_a_negative_size_or_a_strange_token(caller, path):
     fields = METHODS[path].input_type.fields_by_name

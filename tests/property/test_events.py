@@ -45,7 +45,7 @@ class InMemoryLog:
 
     def commit(self, work, *, keep=True):
         known = {
-            stream: StreamState(1, first_position=self.first_positions[stream])
+            stream: StreamState(1, last_position=self.first_positions[stream])
             for stream in work.probed
             if stream in self.first_positions
         }
@@ -107,11 +107,13 @@ def test_each_message_id_is_recorded_once_and_receipts_agree(batches, fates, par
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["", " ", "\0"])
+ids = st.sampled_from(["u-1", "a/b", "é"]) | texts
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
 )
-json_texts = json_values.map(json.dumps) | texts
+json_objects = st.dictionaries(texts, json_values, max_size=3).map(json.dumps)
+json_texts = st.just("") | json_objects | json_values.map(json.dumps) | texts
 seconds = st.integers(FIRST_SECOND - 2, LAST_SECOND + 2)
 times = st.none() | st.builds(
     lambda seconds, nanos: {"seconds": seconds, "nanos": nanos},
@@ -122,11 +124,11 @@ customer_events = st.builds(
     CustomerEvent,
     message_id=texts,
     type=st.integers(-1, 9),
-    name=texts,
-    user_id=texts,
-    anonymous_id=texts,
-    previous_id=texts,
-    group_id=texts,
+    name=ids,
+    user_id=ids,
+    anonymous_id=ids,
+    previous_id=ids,
+    group_id=ids,
     properties=json_texts,
     traits=json_texts,
     context=json_texts,

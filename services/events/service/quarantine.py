@@ -30,6 +30,7 @@ from services.kernel.command.decider import request_of
 from services.kernel.command.work import Outcome, Work
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.log import Origin
+from services.kernel.log.tokens import encode_write_token
 from services.kernel.rpc.caller import current_caller
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class QuarantineService(QuarantineServiceServicer):
                     receipts=leaving.receipts(outcome.events),
                     left_count=max(left, 0) if request.filter else leaving.stayed(),
                     next_page_token=chosen.next_page_token,
-                    write_token=outcome.write_token,
+                    write_token=self._token(leaving, outcome),
                 )
 
             answer = await self._commit(request, leaving, respond)
@@ -117,7 +118,7 @@ class QuarantineService(QuarantineServiceServicer):
             return pb.DiscardQuarantinedEventsResponse(
                 receipts=leaving.receipts(outcome.events),
                 left_count=max(chosen.matching - leaving.left_quarantine(), 0),
-                write_token=outcome.write_token,
+                write_token=self._token(leaving, outcome),
             )
 
         answer = await self._commit(request, leaving, respond)
@@ -176,6 +177,19 @@ class QuarantineService(QuarantineServiceServicer):
         asked = set().union(*suspects.values())
         found = await suppressed_among(self._kernel.pool, workspace, asked)
         return [message_id for message_id, ids in suspects.items() if not ids.isdisjoint(found)]
+
+    def _token(self, leaving: Leaving, outcome: Outcome) -> str:
+        """Covers what others did before, too: who hears of it must be able to read it."""
+        log = self._kernel.log
+        places = [
+            (log.partition_of(leaving.workspace, stream), position)
+            for stream, position in leaving.seen.items()
+        ]
+        places += [(event.partition, event.position) for event in outcome.events]
+        reached: dict[int, int] = {}
+        for partition, position in places:
+            reached[partition] = max(position, reached.get(partition, 0))
+        return encode_write_token(log.service, reached)
 
     async def _commit(
         self, request: Command, leaving: Leaving, respond: Callable[[Outcome], Message]

@@ -37,14 +37,10 @@ where s.version is not null or exists (
 """
 
 _PROBE_STREAMS = """
-select asked.workspace, asked.stream, first.position, last.version, last.type
+select asked.workspace, asked.stream, last.position, last.version, last.type
 from unnest($1::text[], $2::text[]) asked(workspace, stream)
 cross join lateral (
-    select position from kernel.events e
-    where e.workspace = asked.workspace and e.stream = asked.stream and e.version = 1 limit 1
-) first
-cross join lateral (
-    select version, type from kernel.events e
+    select position, version, type from kernel.events e
     where e.workspace = asked.workspace and e.stream = asked.stream
     order by version desc limit 1
 ) last
@@ -85,12 +81,12 @@ async def load_states(
 async def probe_streams(
     tx: Tx, streams: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], StreamState]:
-    """Where the first event of each existing stream is, and what its last event is."""
+    """Where the last event of each existing stream is, and what it is."""
     if not streams:
         return {}
     return {
         (row["workspace"], row["stream"]): StreamState(
-            row["version"], first_position=row["position"], last_type=row["type"]
+            row["version"], last_position=row["position"], last_type=row["type"]
         )
         for row in await tx.fetch(_PROBE_STREAMS, *columns(streams))
     }

@@ -38,8 +38,8 @@ class StreamState:
     """What a decision knows of a stream: its version (0 = no such stream), its state if asked for.
 
     `state` is the serialised state, or None when it must be folded from `history`; the times are
-    those of the first and last event's recording. For a probed stream `first_position` is where
-    its first event is, and `last_type` the full name of its last event.
+    those of the first and last event's recording. For a probed stream `last_position` is where its
+    last event is, and `last_type` that event's full name.
     """
 
     version: int = 0
@@ -47,7 +47,7 @@ class StreamState:
     update_time: datetime | None = None
     state: bytes | None = None
     history: Sequence[Envelope] = ()
-    first_position: int = 0
+    last_position: int = 0
     last_type: str = ""
 
 

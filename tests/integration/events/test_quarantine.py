@@ -22,6 +22,7 @@ from services.events.schema import EVENT_BYTES_MAX
 from services.events.service import quarantine as limits
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.log import read_heads
+from services.kernel.log.tokens import decode_write_token
 
 RECORDED = QuarantineOutcome.QUARANTINE_OUTCOME_RECORDED
 STILL = QuarantineOutcome.QUARANTINE_OUTCOME_STILL_QUARANTINED
@@ -70,7 +71,7 @@ async def test_a_mended_plan_lets_them_in_with_their_own_ids_and_times(
     plan, record, sent, quarantine, resubmit, got, waiting
 ):
     then = {"seconds": 1_577_836_800, "nanos": 250_000_000}
-    before = await record(sent("a", original_time=then, context='{"ip":"::1"}'), sent("b"))
+    await record(sent("a", original_time=then, context='{"ip":"::1"}'), sent("b"))
     found = await quarantine.GetQuarantinedEvent(GetQuarantinedEventRequest(name=names("a")[0]))
     kept = found.quarantined_event.customer_event
     plan.needed = ""
@@ -84,7 +85,8 @@ async def test_a_mended_plan_lets_them_in_with_their_own_ids_and_times(
     assert kept == await got("a")
     assert [] == await waiting()
     assert [DUPLICATE, DUPLICATE] == outcomes(await record(sent("a"), sent("b")))
-    assert before.receipts[0].position == (await record(sent("a"))).receipts[0].position
+    # A duplicate points to what became of the first.
+    assert 4 == (await record(sent("a"))).receipts[0].position
 
 
 async def test_what_still_breaks_the_plan_stays_with_its_reason(
@@ -189,6 +191,9 @@ async def test_what_is_not_in_quarantine_is_told_by_what_became_of_it(
     told = [ALREADY_RECORDED, ALREADY_RECORDED, ALREADY_DISCARDED, NOT_THERE]
     assert told == outcomes(response) == outcomes(discarded)
     assert [0, 0, 0, 0] == [receipt.position for receipt in response.receipts]
+    # Who hears what others did can read it: "b" was recorded last, at 5.
+    for token in (response.write_token, discarded.write_token):
+        assert [5] == [landing.position for landing in decode_write_token(token)]
 
 
 async def test_what_is_discarded_is_gone_and_stays_known(plan, record, sent, discard, waiting, got):
@@ -201,7 +206,7 @@ async def test_what_is_discarded_is_gone_and_stays_known(plan, record, sent, dis
     assert ["b"] == await waiting()
     plan.needed = ""
     again = await record(sent("a"))
-    assert [(DUPLICATE, 1)] == [(r.outcome, r.position) for r in again.receipts]
+    assert [(DUPLICATE, 3)] == [(r.outcome, r.position) for r in again.receipts]
     with pytest.raises(NotFound):
         await got("a")
 
