@@ -28,7 +28,7 @@ from services.kernel.errors import (
     Unavailable,
 )
 from services.kernel.log.database import is_conflict, is_passing, transaction
-from services.kernel.log.log import EVENTS_PER_APPEND_MAX, Landed, Log
+from services.kernel.log.log import Landed, Log
 from services.kernel.log.tokens import encode_write_token
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_MAX = 2_000
 GROUP_SIZE_MAX = 256
+# Large works share a group up to here, so that the next ones are made ready while it commits.
+GROUP_STREAMS_MAX = 2_000
 # By how much a group that was cut, because it took too long, grows again with each success.
 GROUP_SIZE_STEP = 4
 # How many waiting works are looked at for a group; those that must wait for another stay in line.
@@ -131,7 +133,7 @@ class GroupCommit:
             if pending.answer.done():  # its caller gave up
                 continue
             keys = _keys(pending.work)
-            fits = not group or size + len(keys) <= EVENTS_PER_APPEND_MAX
+            fits = not group or size + len(keys) <= GROUP_STREAMS_MAX
             if fits and touched.isdisjoint(keys):
                 group.append(pending)
                 size += len(keys)
@@ -193,6 +195,8 @@ class GroupCommit:
         self.log.recent.keep(landed.events, size_bytes)
 
     def _partitions(self, group: Sequence[_Pending]) -> set[int]:
+        if self.log.partitions == 1:
+            return {0}
         streams = {stream for pending in group for stream in pending.work.streams()}
         return {self.log.partition_of(*stream) for stream in streams}
 
