@@ -184,8 +184,7 @@ class GroupCommit:
             landed = self.log.record(appends, heads, versions)
             self._respond(accepted, landed)
             answered = [(p.work, p.response) for p in accepted if p.response is not None]
-            last = {(event.workspace, event.stream): event for event in landed.events}
-            states = saved_states(changes, last, loaded)
+            states = saved_states(changes, landed.events, loaded)
             responses = requests.saved_responses(answered, self.log.clock.now())
             size_bytes = await self.log.write(tx, landed, also=[*states, *responses])
             await claims.save_claims(tx, changes)
@@ -234,7 +233,9 @@ async def _decide(tx: Tx, group: Sequence[_Pending]) -> dict[tuple[str, str], St
     probed = [(p.work.origin.workspace, stream) for p in group for stream in p.work.probed]
     loaded = {**await load_states(tx, shapes), **await probe_streams(tx, probed)}
     for pending in group:
-        own = {key[1]: loaded[key] for key in pending.work.streams() if key in loaded}
+        own: dict[str, StreamState] = {}
+        if loaded:
+            own = {key[1]: loaded[key] for key in pending.work.streams() if key in loaded}
         try:
             pending.changes = pending.work.decide(own)
         except Exception as refusal:  # noqa: BLE001, a refusal, or a bug of this decider alone
