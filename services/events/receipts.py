@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
 from rapport.events.v1.service_pb2 import Receipt, ReceiptOutcome
@@ -22,8 +24,6 @@ from services.events.times import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-
-    from google.protobuf.timestamp_pb2 import Timestamp
 
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
 
@@ -94,6 +94,8 @@ class Batch:
         self.fresh: dict[str, Fresh] = {}
         self._inlet = inlet
         self._receive_us = (inlet.receive_time - _EPOCH) // timedelta(microseconds=1)
+        self._receive_time = Timestamp()
+        _set_time(self._receive_time, self._receive_us)
         self._kinds: list[tuple[CustomerEventType.ValueType, str]] = []
         self._receipts: list[Receipt] = []
         self._suspicious: list[tuple[Receipt, Fresh]] = []
@@ -186,9 +188,10 @@ class Batch:
         stamped.message_id = message_id
         stamped.source = self._inlet.door.source
         stamped.import_name = self._inlet.import_name
-        _set_time(stamped.receive_time, self._receive_us)
+        stamped.receive_time.CopyFrom(self._receive_time)
         _set_time(stamped.occur_time, occur_us)
-        stamped.time_flags.extend(flags)
+        if flags:
+            stamped.time_flags.extend(flags)
         suspects: frozenset[str] = frozenset()
         if self._inlet.door.has_suppressions:
             suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.carried))

@@ -10,7 +10,7 @@ import dataclasses
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -39,7 +39,11 @@ _ACCOUNT = CustomerEventType.CUSTOMER_EVENT_TYPE_ACCOUNT
 _TYPES = frozenset(CustomerEventType.values()) - {CustomerEventType.CUSTOMER_EVENT_TYPE_UNSPECIFIED}
 _JSON_FIELDS = ("properties", "traits", "context")
 _IDENTIFIER_FIELDS = ("user_id", "anonymous_id", "previous_id", "group_id")
-_TIME_FIELDS = ("original_time", "send_time", "corrected_time")
+_TIME_FIELDS: tuple[Literal["original_time", "send_time", "corrected_time"], ...] = (
+    "original_time",
+    "send_time",
+    "corrected_time",
+)
 _NUL = "\0"
 _NUL_IN_JSON = "\\u0000"
 
@@ -195,6 +199,8 @@ def read_json(name: str, text: str) -> dict[str, Any] | Refusal:
 
 def _check_times(sent: CustomerEvent) -> Refusal | None:
     for field in _TIME_FIELDS:
+        if not sent.HasField(field):
+            continue
         time: Timestamp = getattr(sent, field)
         if not (_SECONDS_MIN <= time.seconds <= _SECONDS_MAX and 0 <= time.nanos <= _NANOS_MAX):
             detail = f"{field} is no time between the years 1 and 9999"

@@ -18,6 +18,7 @@ import uvloop
 
 from tests.bench import (
     section_appends,
+    section_collection,
     section_feed,
     section_identity,
     section_reads,
@@ -35,6 +36,7 @@ SECTIONS = {
     for section in (
         section_appends.SECTION,
         section_recording.SECTION,
+        section_collection.SECTION,
         section_identity.SECTION,
         section_feed.SECTION,
         section_rebuild.SECTION,

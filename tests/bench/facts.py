@@ -6,7 +6,7 @@ Made once per run, through the log's own append, whichever section asks first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from asyncpg import Pool
@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from deploy.stack.keys import WORKSPACE
 from rapport.common.v1.envelope_pb2 import Envelope
-from services.events.receipts import Batch
+from services.events.door import Door
+from services.events.receipts import Batch, Inlet
 from services.kernel.clock import SystemClock, new_id
 from services.kernel.feed.feed import FeedConnection, stream_name
 from services.kernel.feed.reader import FeedReader, ReaderMetrics
@@ -38,7 +39,7 @@ async def log_of(world: World, service: str) -> str:
         async with open_pool(world.made[name]) as pool:
             async with pool.acquire() as connection:
                 await create_kernel_tables(connection, 1)
-            await _fill(pool, service, _facts(world, service))
+            await fill(pool, service, _facts(world, service))
             await pool.execute("analyze")
     return world.made[name]
 
@@ -95,17 +96,24 @@ def _facts(world: World, service: str) -> Iterable[tuple[str, NewEvent]]:
     if service == "deals":
         return _now(deal_events(sizes.facts_deals))
     shop = Shop("facts", visitors=sizes.customer_events // EVENTS_PER_VISITOR)
-    batch = Batch(
-        shop.customer_events(sizes.customer_events), receive_time=SystemClock().now(), call="bench"
-    )
-    return ((stream, NewEvent(*fact)) for stream, fact in batch.fresh.items())
+    return customer_event_facts(shop, sizes.customer_events)
+
+
+def customer_event_facts(shop: Shop, count: int) -> Iterator[tuple[str, NewEvent]]:
+    """What the door makes of the shop's next customer events: (stream, event)."""
+    for begin in range(0, count, FILL_BATCH):
+        inlet = Inlet(Door(), receive_time=SystemClock().now(), call="bench")
+        batch = Batch(shop.customer_events(min(FILL_BATCH, count - begin)), inlet)
+        for stream, fresh in batch.fresh.items():
+            yield stream, NewEvent(fresh.fact, fresh.occur_time)
 
 
 def _now(events: Iterable[tuple[str, Message]]) -> Iterable[tuple[str, NewEvent]]:
     return ((stream, NewEvent(event)) for stream, event in events)
 
 
-async def _fill(pool: Pool, service: str, facts: Iterable[tuple[str, NewEvent]]) -> None:
+async def fill(pool: Pool, service: str, facts: Iterable[tuple[str, NewEvent]]) -> None:
+    """Appends facts to a log, whoever else does."""
     log = Log(service=service, partitions=1, clock=SystemClock(), new_id=new_id)
     origin = Origin(WORKSPACE, "api_keys/bench", "bench", "")
     left = iter(facts)

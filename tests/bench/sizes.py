@@ -23,6 +23,8 @@ class Sizes:
 
     customer_events: int
     recorded_per_contender: int
+    # What the smaller log of two holds before it is measured.
+    collected: int
 
     facts_contacts: int
     facts_deals: int
@@ -46,6 +48,7 @@ FULL = Sizes(
     commands_together=4_000,
     customer_events=20_000,
     recorded_per_contender=6_000,
+    collected=10_000,
     facts_contacts=8_000,
     facts_deals=8_000,
     reads_alone=400,
@@ -63,6 +66,7 @@ QUICK = Sizes(
     commands_together=400,
     customer_events=2_000,
     recorded_per_contender=1_000,
+    collected=1_000,
     facts_contacts=2_000,
     facts_deals=2_000,
     reads_alone=50,
@@ -77,6 +81,8 @@ QUICK = Sizes(
 CALLERS_TOGETHER = 64
 RECORD_BATCHES = (100, 500)
 RECORD_CALLERS = (1, 8)
+# How many times larger a log must be for "it stays as fast when it grows" to mean something.
+GROWN_TIMES = 10
 READ_CALLERS = (1, 16)
 ANCHOR_THREADS = 8
 ANCHOR_BULK_SIZE = 100

@@ -358,7 +358,7 @@ async def test_a_decider_may_not_write_to_a_stream_it_did_not_name(world, monkey
         loaded = await decide(tx, group)
         for pending in group:
             pending.changes = [
-                replace(change, append=replace(change.append, stream=find_stream(BOX, "2")))
+                change._replace(append=change.append._replace(stream=find_stream(BOX, "2")))
                 if change.append.stream.startswith("stray")
                 else change
                 for change in pending.changes

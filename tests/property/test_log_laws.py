@@ -166,6 +166,16 @@ def test_groups_lose_nobody_mix_no_streams_and_keep_the_order_of_each(works, giv
                 assert served.index(id(work)) < served.index(id(later))
 
 
+def test_large_works_share_a_group_up_to_the_limit(monkeypatch):
+    monkeypatch.setattr(group_commit, "GROUP_STREAMS_MAX", 400)
+    works = [work("W", {f"{number}-{place}" for place in range(200)}, "") for number in range(5)]
+    works.append(work("W", {f"{place}" for place in range(401)}, ""))
+
+    groups = asyncio.run(grouped(works, set(), 10))
+
+    assert [2, 2, 1, 1] == [len(group) for group in groups]
+
+
 async def grouped(works, given_up, size):
     """The groups in which works are served, when some callers gave up before."""
     loop = asyncio.get_running_loop()

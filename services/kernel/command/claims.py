@@ -37,7 +37,7 @@ Owners = dict[Key, str | None]
 
 async def load_owners(tx: Tx, changes: Sequence[Change]) -> Owners:
     """Which stream holds each value that the changes want to take."""
-    wanted = [key for change in changes for key in _keys(change, taken=True)]
+    wanted = [key for change in changes if change.taken for key in _keys(change, taken=True)]
     if not wanted:
         return {}
     rows = await tx.fetch(_OWNERS, *columns(wanted))
@@ -47,6 +47,7 @@ async def load_owners(tx: Tx, changes: Sequence[Change]) -> Owners:
 def settle(work: Work, changes: Sequence[Change], owners: Owners) -> None:
     """Move the claims of one work in `owners`, or raise AlreadyExists and leave it as it was."""
     moved: Owners = {}
+    changes = [change for change in changes if change.taken or change.released]
     for change in changes:
         for key in _keys(change, taken=False):
             if owners.get(key) == change.append.stream:
@@ -62,6 +63,7 @@ def settle(work: Work, changes: Sequence[Change], owners: Owners) -> None:
 
 async def save_claims(tx: Tx, changes: Sequence[Change]) -> None:
     """Write what the accepted changes released and took, in one order for all processes."""
+    changes = [change for change in changes if change.taken or change.released]
     released = sorted(_rows(changes, taken=False))
     if released:
         await tx.execute(_RELEASE, *columns(released))
@@ -79,6 +81,4 @@ def _rows(changes: Sequence[Change], *, taken: bool) -> list[tuple[str, str, str
 def _keys(change: Change, *, taken: bool) -> list[Key]:
     workspace = change.append.origin.workspace
     claims = change.taken if taken else change.released
-    if not claims:
-        return []
     return sorted((workspace, claim.scope, claim.key) for claim in claims)

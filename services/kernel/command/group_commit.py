@@ -28,7 +28,7 @@ from services.kernel.errors import (
     Unavailable,
 )
 from services.kernel.log.database import is_conflict, is_passing, transaction
-from services.kernel.log.log import EVENTS_PER_APPEND_MAX, Landed, Log
+from services.kernel.log.log import Landed, Log
 from services.kernel.log.tokens import encode_write_token
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_MAX = 2_000
 GROUP_SIZE_MAX = 256
+# Large works share a group up to here, so that the next ones are made ready while it commits.
+GROUP_STREAMS_MAX = 2_000
 # By how much a group that was cut, because it took too long, grows again with each success.
 GROUP_SIZE_STEP = 4
 # How many waiting works are looked at for a group; those that must wait for another stay in line.
@@ -131,7 +133,7 @@ class GroupCommit:
             if pending.answer.done():  # its caller gave up
                 continue
             keys = _keys(pending.work)
-            fits = not group or size + len(keys) <= EVENTS_PER_APPEND_MAX
+            fits = not group or size + len(keys) <= GROUP_STREAMS_MAX
             if fits and touched.isdisjoint(keys):
                 group.append(pending)
                 size += len(keys)
@@ -182,8 +184,7 @@ class GroupCommit:
             landed = self.log.record(appends, heads, versions)
             self._respond(accepted, landed)
             answered = [(p.work, p.response) for p in accepted if p.response is not None]
-            last = {(event.workspace, event.stream): event for event in landed.events}
-            states = saved_states(changes, last, loaded)
+            states = saved_states(changes, landed.events, loaded)
             responses = requests.saved_responses(answered, self.log.clock.now())
             size_bytes = await self.log.write(tx, landed, also=[*states, *responses])
             await claims.save_claims(tx, changes)
@@ -193,6 +194,8 @@ class GroupCommit:
         self.log.recent.keep(landed.events, size_bytes)
 
     def _partitions(self, group: Sequence[_Pending]) -> set[int]:
+        if self.log.partitions == 1:
+            return {0}
         streams = {stream for pending in group for stream in pending.work.streams()}
         return {self.log.partition_of(*stream) for stream in streams}
 
@@ -230,7 +233,9 @@ async def _decide(tx: Tx, group: Sequence[_Pending]) -> dict[tuple[str, str], St
     probed = [(p.work.origin.workspace, stream) for p in group for stream in p.work.probed]
     loaded = {**await load_states(tx, shapes), **await probe_streams(tx, probed)}
     for pending in group:
-        own = {key[1]: loaded[key] for key in pending.work.streams() if key in loaded}
+        own: dict[str, StreamState] = {}
+        if loaded:
+            own = {key[1]: loaded[key] for key in pending.work.streams() if key in loaded}
         try:
             pending.changes = pending.work.decide(own)
         except Exception as refusal:  # noqa: BLE001, a refusal, or a bug of this decider alone

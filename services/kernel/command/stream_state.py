@@ -94,17 +94,21 @@ async def probe_streams(
 
 def saved_states(
     changes: Sequence[Change],
-    landed: Mapping[tuple[str, str], Recorded],
+    events: Sequence[Recorded],
     loaded: Mapping[tuple[str, str], StreamState],
 ) -> list[Statement]:
     """What writes the states that changes lead to.
 
-    `landed` holds the last event of each stream that got any, `loaded` what each was before.
+    `events` are what was appended by them, `loaded` is what each stream was before.
     """
+    changes = [change for change in changes if change.state is not None]
+    if not changes:
+        return []
+    landed = {(event.workspace, event.stream): event for event in events}
     rows = []
     for change in changes:
         last = landed.get(change.stream)
-        if change.state is None or last is None:
+        if last is None:
             continue
         create_time = loaded[change.stream].create_time or last.record_time
         times = create_time, last.record_time

@@ -293,7 +293,7 @@ def _chunks(events: Sequence[Envelope]) -> Iterator[list[Envelope]]:
     size = 0
     for event in events:
         chunk.append(event)
-        size += event.ByteSize()
+        size += len(event.data)
         if size >= CHUNK_BYTES_MAX:
             yield chunk
             chunk, size = [], 0

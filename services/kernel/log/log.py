@@ -99,16 +99,14 @@ class Origin:
     causation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event to append; without an occur_time it happened when it was recorded."""
 
     event: Message
     occur_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Events for one stream. `expected_version` is a version, NO_STREAM or ANY_VERSION."""
 
     origin: Origin
