@@ -117,11 +117,14 @@ def _let_in(door: Door, opened: Opened) -> Admitted | Refusal:
         refusal = door.transformations.apply(opened)
         if refusal is not None:
             return refusal
-        # What was made of it must still be a customer event.
+        # What was made of it must still be a customer event, whatever was flagged on it.
+        flagged = list(opened.event.violations)
+        opened.event.ClearField("violations")
         found = open_event(opened.closed())
         if isinstance(found, Refusal):
             return found
         opened = found
+        opened.event.violations.extend(flagged)
         if door.has_suppressions:
             carried += tuple(identifiers_of(opened))
     if door.plan is None:
