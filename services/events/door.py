@@ -7,7 +7,7 @@ customer event to be changed, and does it keep the tracking plan.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -102,10 +102,13 @@ def admit(door: Door, sent: CustomerEvent) -> Admitted | Refusal | SampledOut:
 def readmit(door: Door, kept: CustomerEvent) -> Admitted | Refusal:
     """What becomes of a customer event that was let in before and has waited in quarantine.
 
-    The source could send it then, so neither that nor the sample is asked about again.
+    The source could send it then, so neither that nor the sample is asked about again. It was
+    changed then, too: who is hashed twice is somebody else.
     """
     opened = open_event(kept)
-    return opened if isinstance(opened, Refusal) else _let_in(door, opened)
+    if isinstance(opened, Refusal):
+        return opened
+    return _let_in(replace(door, transformations=None), opened)
 
 
 def _let_in(door: Door, opened: Opened) -> Admitted | Refusal:

@@ -43,6 +43,22 @@ SEGMENT = (
     "segments.v1.SegmentsService/CreateSegment",
     {"segment_id": "{id}", "display_name": "A segment", "rule": RULE},
 )
+PLAN_RULE = {
+    "type": "CUSTOMER_EVENT_TYPE_TRACK",
+    "event_name": "Order Completed",
+    "schema": "{}",
+    "policy": "VIOLATION_POLICY_ALLOW_AND_FLAG",
+}
+PLAN = (
+    "events.v1.TrackingPlansService/CreateTrackingPlan",
+    {"tracking_plan_id": "{id}", "display_name": "A plan", "content": {"rules": [PLAN_RULE]}},
+)
+# Of a source that nobody has: what others do meanwhile is not changed.
+CHANGES = {"sources": ["sources/none"], "steps": [{"drop": {"path": "properties.card"}}]}
+TRANSFORMATION = (
+    "events.v1.TransformationsService/CreateTransformation",
+    {"transformation_id": "{id}", "display_name": "A transformation", "settings": CHANGES},
+)
 EXAMPLES = {
     "CreateContact": [CONTACT],
     "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
@@ -54,6 +70,21 @@ EXAMPLES = {
     "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
     "CreateSegment": [SEGMENT],
     "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
+    "CreateTrackingPlan": [PLAN],
+    "DraftTrackingPlan": [PLAN, {"name": "trackingPlans/{id}", "content": {}}],
+    "PublishTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
+    "ArchiveTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
+    "CreateTransformation": [TRANSFORMATION],
+    "ConfigureTransformation": [
+        TRANSFORMATION,
+        {"name": "transformations/{id}", "display_name": "Another", "settings": CHANGES},
+    ],
+    "EnableTransformation": [TRANSFORMATION, {"name": "transformations/{id}"}],
+    "DisableTransformation": [
+        TRANSFORMATION,
+        ("events.v1.TransformationsService/EnableTransformation", {"name": "transformations/{id}"}),
+        {"name": "transformations/{id}"},
+    ],
 }
 
 
@@ -64,6 +95,8 @@ COLLECTIONS = {
     "EventsService": "customerEvents",
     "SourcesService": "sources",
     "SuppressionsService": "suppressions",
+    "TrackingPlansService": "trackingPlans",
+    "TransformationsService": "transformations",
     "IdentityService": "profiles",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
@@ -187,6 +220,9 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
         "LoseDeal": {"reason": "x"},
         "ConfigureSource": {"display_name": "A source"},
         "RevokeWriteKey": {"key_id": "0"},
+        "DraftTrackingPlan": {"content": {}},
+        "ConfigureTransformation": {"display_name": "x", "settings": CHANGES},
+        "PreviewTransformation": {"customer_events": [{}]},
     }
     more = needed.get(path.rpartition("/")[2], {})
 

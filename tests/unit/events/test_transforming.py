@@ -9,7 +9,7 @@ import pytest
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import TransformationSettings, TransformationStep
-from services.events.door import Admitted, Door, admit
+from services.events.door import Admitted, Door, admit, readmit
 from services.events.event_paths import PATH_CHARACTERS_MAX, PATH_PARTS_MAX, PLACES_MAX
 from services.events.plans import VIOLATIONS_MAX
 from services.events.schema import EVENT_BYTES_MAX, Opened, Reason, Refusal
@@ -271,6 +271,15 @@ def test_a_customer_event_of_the_largest_size_is_not_lost_to_what_is_flagged_on_
 
     assert isinstance(found, Admitted)
     assert 1 == len(found.opened.event.violations)
+
+
+def test_what_was_changed_before_it_was_quarantined_is_not_changed_again():
+    named = [("transformations/t", of(step(hash={"path": "user_id"})))]
+    door = Door(transformations=in_order(named, hash_key=KEY).of(""))
+    kept = admit(door, CustomerEvent(type=TRACK, name="Order", user_id="u-1")).opened.event
+
+    assert hash_of(b"u-1") == kept.user_id
+    assert hash_of(b"u-1") == readmit(door, kept).opened.event.user_id
 
 
 @pytest.mark.parametrize(
