@@ -79,6 +79,8 @@ _MATCHES = re.compile(r"\bmatches\b")
 _LITERAL_PATTERN = re.compile(
     r"\bmatches\(\s*(?:r'([^']*)'|r\"([^\"]*)\"|'([^'\\]*)'|\"([^\"\\]*)\")\s*\)"
 )
+_OBJECTS = ("properties", "traits", "context")
+_MEMBER = re.compile(r"\s*\.\s*([A-Za-z_]\w*)\b(?!\s*\()")
 _OPERATOR = re.compile(r"[^A-Za-z].*")
 
 
@@ -88,10 +90,14 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression."""
+    """A compiled expression.
+
+    `variables` are what it reads: of an object the members that it names, or None for all of it.
+    Only that is handed to the library, which takes its time with each value.
+    """
 
     program: cel.Program | None
-    variables: frozenset[str]
+    variables: Mapping[str, frozenset[str] | None]
     functions: Mapping[str, Callable[[Any], Any]]
     walks: bool
     fault: str = ""
@@ -100,7 +106,10 @@ class Expression:
         """Its value as JSON, `seen` being the variables; ExpressionError when it has none."""
         if self.program is None:
             raise ExpressionError(self.fault)
-        variables = {name: seen[name] for name in self.variables}
+        variables = {
+            name: seen[name] if members is None else _part(seen[name], members)
+            for name, members in self.variables.items()
+        }
         if self.walks and any(_longest(value) > LIST_ITEMS_MAX for value in variables.values()):
             raise ExpressionError(f"there is a list of more than {LIST_ITEMS_MAX} items")
         try:
@@ -128,7 +137,7 @@ def accepted_expression(text: str) -> Expression:
     try:
         return compiled_expression(text)
     except ExpressionError as error:
-        return Expression(None, frozenset(), {}, walks=False, fault=str(error))
+        return Expression(None, {}, {}, walks=False, fault=str(error))
 
 
 def compiled_expression(text: str) -> Expression:
@@ -149,7 +158,7 @@ def compiled_expression(text: str) -> Expression:
         raise ExpressionError(f"there is no {unknown[0]}; there are {', '.join(VARIABLES)}")
     return Expression(
         program=program,
-        variables=variables.intersection(VARIABLES),
+        variables={name: _members(name, text) for name in variables.intersection(VARIABLES)},
         functions={name: _OWN[name] for name in functions & _OWN.keys()},
         walks=_WALK.search(text) is not None,
     )
@@ -168,6 +177,21 @@ def as_json(value: Any) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: as_json(item) for key, item in value.items()}
     raise ExpressionError(f"a {type(value).__name__} is no JSON")
+
+
+def _members(name: str, text: str) -> frozenset[str] | None:
+    """The members of an object that an expression names, None unless it reads nothing else of it.
+
+    By the text alone: what is within a literal at worst names a member too many.
+    """
+    if name not in _OBJECTS:
+        return None
+    read = [_MEMBER.match(text, word.end()) for word in re.finditer(rf"\b{name}\b", text)]
+    return frozenset(found[1] for found in read if found) if all(read) else None
+
+
+def _part(whole: Mapping[str, Any], members: frozenset[str]) -> dict[str, Any]:
+    return {name: whole[name] for name in members if name in whole}
 
 
 def _check_walks(text: str) -> None:

@@ -48,6 +48,23 @@ def test_an_expression_has_a_value(text, value):
 
 
 @pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("properties.price + properties . tags.size()", {"price", "tags"}),
+        ("has(properties.price) && properties.properties.price == 1", {"price", "properties"}),
+        ("'properties.inside' + properties.email", {"inside", "email"}),
+        ("properties['price']", None),
+        ("'price' in properties", None),
+        ("properties.size()", None),
+        ("properties == {} || properties.price == 1", None),
+        ("'properties' == properties.email", None),
+    ],
+)
+def test_only_what_an_expression_may_read_is_handed_over(text, members):
+    assert members == compiled_expression(text).variables["properties"]
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("properties.missing == 1", "there is no missing"),
