@@ -19,6 +19,8 @@ from rapport.events.v1 import (
     quarantine_pb2,
     sources_pb2,
     suppressions_pb2,
+    tracking_plans_pb2,
+    transformations_pb2,
 )
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
@@ -36,6 +38,8 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             quarantine_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
             products_pb2.DESCRIPTOR.services_by_name["ProductsService"],
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"],
+            tracking_plans_pb2.DESCRIPTOR.services_by_name["TrackingPlansService"],
+            transformations_pb2.DESCRIPTOR.services_by_name["TransformationsService"],
         ),
         "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),

@@ -22,6 +22,10 @@ from rapport.events.v1 import (
     sources_pb2_grpc,
     suppressions_pb2,
     suppressions_pb2_grpc,
+    tracking_plans_pb2,
+    tracking_plans_pb2_grpc,
+    transformations_pb2,
+    transformations_pb2_grpc,
     write_keys_pb2,
     write_keys_pb2_grpc,
 )
@@ -32,12 +36,16 @@ from services.events.projections.doors import Doors
 from services.events.projections.quarantine import QuarantineView
 from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
+from services.events.projections.tracking_plans import TrackingPlansView
+from services.events.projections.transformations import TransformationsView
 from services.events.recording import Recorder
 from services.events.service.commerce import OrdersService, ProductsService
 from services.events.service.customer_events import EventsService
 from services.events.service.quarantine import QuarantineService
 from services.events.service.sources import SourcesService, WriteKeysService
 from services.events.service.suppressions import SuppressionsService
+from services.events.service.tracking_plans import TrackingPlansService
+from services.events.service.transformations import TransformationsService
 from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
@@ -49,7 +57,7 @@ EVENT_TYPES = EventTypes(events_pb2)
 
 def servicers(kernel: Kernel) -> tuple[Served, ...]:
     """What the service answers."""
-    doors = Doors(kernel.pool)
+    doors = Doors(kernel.pool, kernel.derive_key)
     recorder = Recorder(kernel, doors)
     return (
         _served(service_pb2, service_pb2_grpc, EventsService(kernel, recorder)),
@@ -58,6 +66,10 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         _served(quarantine_pb2, quarantine_pb2_grpc, QuarantineService(kernel, doors)),
         _served(products_pb2, products_pb2_grpc, ProductsService(kernel)),
         _served(orders_pb2, orders_pb2_grpc, OrdersService(kernel)),
+        _served(tracking_plans_pb2, tracking_plans_pb2_grpc, TrackingPlansService(kernel, doors)),
+        _served(
+            transformations_pb2, transformations_pb2_grpc, TransformationsService(kernel, doors)
+        ),
         _served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
     )
 
@@ -76,7 +88,13 @@ SERVICE = Service(
     event_types=EVENT_TYPES,
     # What people decide, and decide about, is read at once. Customer events are not folded as they
     # are recorded: that is the hot path, and their lists follow the log.
-    views=(SourcesView(), SuppressionsView(), QuarantineView()),
+    views=(
+        SourcesView(),
+        SuppressionsView(),
+        QuarantineView(),
+        TrackingPlansView(),
+        TransformationsView(),
+    ),
     consumers=(
         Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),
         Consumer(CommerceView(), sources=(SOURCE,), event_types=EVENT_TYPES),

@@ -7,7 +7,7 @@ customer event to be changed, and does it keep the tracking plan.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -102,10 +102,13 @@ def admit(door: Door, sent: CustomerEvent) -> Admitted | Refusal | SampledOut:
 def readmit(door: Door, kept: CustomerEvent) -> Admitted | Refusal:
     """What becomes of a customer event that was let in before and has waited in quarantine.
 
-    The source could send it then, so neither that nor the sample is asked about again.
+    The source could send it then, so neither that nor the sample is asked about again. It was
+    changed then, too: who is hashed twice is somebody else.
     """
     opened = open_event(kept)
-    return opened if isinstance(opened, Refusal) else _let_in(door, opened)
+    if isinstance(opened, Refusal):
+        return opened
+    return _let_in(replace(door, transformations=None), opened)
 
 
 def _let_in(door: Door, opened: Opened) -> Admitted | Refusal:
@@ -117,11 +120,14 @@ def _let_in(door: Door, opened: Opened) -> Admitted | Refusal:
         refusal = door.transformations.apply(opened)
         if refusal is not None:
             return refusal
-        # What was made of it must still be a customer event.
+        # What was made of it must still be a customer event, whatever was flagged on it.
+        flagged = list(opened.event.violations)
+        opened.event.ClearField("violations")
         found = open_event(opened.closed())
         if isinstance(found, Refusal):
             return found
         opened = found
+        opened.event.violations.extend(flagged)
         if door.has_suppressions:
             carried += tuple(identifiers_of(opened))
     if door.plan is None:

@@ -158,7 +158,9 @@ async def _open(world: World) -> AsyncIterator[Bout]:
         kernel = await stack.enter_async_context(
             kernel_of(SERVICE, await world.postgres.create_database("recording"))
         )
-        here = through_service(EventsService(kernel, Recorder(kernel, Doors(kernel.pool))))
+        here = through_service(
+            EventsService(kernel, Recorder(kernel, Doors(kernel.pool, kernel.derive_key)))
+        )
         await recording.record(here, RECORD_BATCHES[-1], RECORD_CALLERS[-1])
         contenders = _ways("service", partial(recording.record, here))
         for batch_size in RECORD_BATCHES:

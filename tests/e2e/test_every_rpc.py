@@ -61,6 +61,22 @@ PRODUCTS = (
     "events.v1.ProductsService/RecordProducts",
     {"products": [{"product_id": "{id}", "entry": {"display_name": "A product"}}]},
 )
+PLAN_RULE = {
+    "type": "CUSTOMER_EVENT_TYPE_TRACK",
+    "event_name": "Order Completed",
+    "schema": "{}",
+    "policy": "VIOLATION_POLICY_ALLOW_AND_FLAG",
+}
+PLAN = (
+    "events.v1.TrackingPlansService/CreateTrackingPlan",
+    {"tracking_plan_id": "{id}", "display_name": "A plan", "content": {"rules": [PLAN_RULE]}},
+)
+# Of a source that nobody has: what others do meanwhile is not changed.
+CHANGES = {"sources": ["sources/none"], "steps": [{"drop": {"path": "properties.card"}}]}
+TRANSFORMATION = (
+    "events.v1.TransformationsService/CreateTransformation",
+    {"transformation_id": "{id}", "display_name": "A transformation", "settings": CHANGES},
+)
 EXAMPLES = {
     "CreateContact": [CONTACT],
     "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
@@ -80,12 +96,24 @@ EXAMPLES = {
     "UnsuppressIdentifier": [SUPPRESSION, SUPPRESSED],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
-    "RecordProducts": [
-        {"products": [{"product_id": "{id}", "entry": {"display_name": "A product"}}]}
-    ],
     "CreateSegment": [SEGMENT],
     "RecordProducts": [PRODUCTS],
     "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
+    "CreateTrackingPlan": [PLAN],
+    "DraftTrackingPlan": [PLAN, {"name": "trackingPlans/{id}", "content": {}}],
+    "PublishTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
+    "ArchiveTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
+    "CreateTransformation": [TRANSFORMATION],
+    "ConfigureTransformation": [
+        TRANSFORMATION,
+        {"name": "transformations/{id}", "display_name": "Another", "settings": CHANGES},
+    ],
+    "EnableTransformation": [TRANSFORMATION, {"name": "transformations/{id}"}],
+    "DisableTransformation": [
+        TRANSFORMATION,
+        ("events.v1.TransformationsService/EnableTransformation", {"name": "transformations/{id}"}),
+        {"name": "transformations/{id}"},
+    ],
 }
 
 
@@ -95,12 +123,12 @@ COLLECTIONS = {
     "DealsService": "deals",
     "EventsService": "customerEvents",
     "QuarantineService": "quarantinedEvents",
-    "ProductsService": "products",
-    "OrdersService": "orders",
     "SourcesService": "sources",
     "SuppressionsService": "suppressions",
     "ProductsService": "products",
     "OrdersService": "orders",
+    "TrackingPlansService": "trackingPlans",
+    "TransformationsService": "transformations",
     "IdentityService": "profiles",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
@@ -233,6 +261,9 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
         "LoseDeal": {"reason": "x"},
         "ConfigureSource": {"display_name": "A source"},
         "RevokeWriteKey": {"key_id": "0"},
+        "DraftTrackingPlan": {"content": {}},
+        "ConfigureTransformation": {"display_name": "x", "settings": CHANGES},
+        "PreviewTransformation": {"customer_events": [{}]},
     }
     more = needed.get(path.rpartition("/")[2], {})
 

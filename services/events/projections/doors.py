@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rapport.events.v1.events_pb2 import SourceSettings
 from services.events.door import Door
+from services.events.projections.tracking_plans import load_plans
+from services.events.projections.transformations import hash_key_of, load_transformations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncpg import Pool
+
+    from services.events.plans import CompiledPlan
+    from services.events.transforming import Transformations
 
 RULES_AGE_S_MAX = 1.0
 WORKSPACES_MAX = 10_000
@@ -23,6 +30,12 @@ WORKSPACES_MAX = 10_000
 
 _CHANGED = """
 select coalesce((select sum(version) from sources.sources where workspace = $1), 0) as versions,
+       coalesce(
+           (select sum(version) from tracking_plans.tracking_plans where workspace = $1), 0
+       ) as plan_versions,
+       coalesce(
+           (select sum(version) from transformations.transformations where workspace = $1), 0
+       ) as transformation_versions,
        exists (
            select from suppressions.suppressions where workspace = $1 and is_suppressed
        ) as has_suppressions
@@ -47,6 +60,8 @@ class Rules:
     mark: Mark
     sources: dict[str, Settings]
     has_suppressions: bool
+    plans: dict[str, CompiledPlan]
+    transformations: Transformations
     doors: dict[str, Door] = field(default_factory=dict)
 
     def door(self, source: str) -> Door:
@@ -60,13 +75,20 @@ class Rules:
 
     def _made(self, source: str) -> Door:
         known = self.sources.get(source)
+        transformations = self.transformations.of(source)
         if known is None:
-            return Door(source=source, has_suppressions=self.has_suppressions)
+            return Door(
+                source=source,
+                transformations=transformations,
+                has_suppressions=self.has_suppressions,
+            )
         return Door(
             source=source,
             is_disabled=known.is_disabled,
             allowed_types=frozenset(known.settings.allowed_types),
             sampled_millionths=known.settings.sampled_millionths,
+            transformations=transformations,
+            plan=self.plans.get(known.settings.tracking_plan),
             has_suppressions=self.has_suppressions,
         )
 
@@ -76,6 +98,7 @@ class Doors:
     """The doors of all workspaces, by source."""
 
     pool: Pool
+    derive_key: Callable[[str], bytes]
     _known: dict[str, tuple[float, Rules]] = field(default_factory=dict, init=False)
     _changes: int = field(default=0, init=False)
 
@@ -98,7 +121,8 @@ class Doors:
             [changed] = await connection.fetch(_CHANGED, workspace)
             mark = tuple(changed)
             if rules is None or rules.mark != mark:
-                rules = await _load(connection, workspace, mark)
+                key = hash_key_of(self.derive_key, workspace)
+                rules = await _load(connection, workspace, mark, key)
         if changes == self._changes:  # else what was read may be from before a change
             self._keep(workspace, now, rules)
         return rules
@@ -110,7 +134,7 @@ class Doors:
         self._known[workspace] = now, rules
 
 
-async def _load(connection: Any, workspace: str, mark: Mark) -> Rules:
+async def _load(connection: Any, workspace: str, mark: Mark, hash_key: bytes) -> Rules:
     rows = await connection.fetch(_SOURCES, workspace)
     return Rules(
         mark=mark,
@@ -120,5 +144,7 @@ async def _load(connection: Any, workspace: str, mark: Mark) -> Rules:
             )
             for row in rows
         },
-        has_suppressions=mark[1],
+        has_suppressions=mark[-1],
+        plans=await load_plans(connection, workspace),
+        transformations=await load_transformations(connection, workspace, hash_key=hash_key),
     )
