@@ -66,6 +66,8 @@ class _Checking:
     async def run(self) -> None:
         """Checks batch after batch; each says so, which fails once the import is cancelled."""
         progress = self._claimed.progress
+        # By the rules of now, not of a moment ago.
+        self._claimed.recorder.doors.forget(self._claimed.job.workspace)
         while True:
             rows = await self._reading.next()
             outcomes, errors = await self._check(rows)

@@ -66,6 +66,8 @@ class _Recording:
 
     async def run(self) -> None:
         """Records batch after batch; the import ends with the last of them, or pauses."""
+        # A source that was disabled until a moment ago is enabled.
+        self._claimed.recorder.doors.forget(self._claimed.job.workspace)
         while True:
             rows = await self._reading.next()
             try:
