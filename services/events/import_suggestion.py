@@ -16,6 +16,10 @@ from services.events.import_values import (
     time_reader,
 )
 
+# A file may have more columns, and longer names, than a mapping.
+FIELDS_MAX = 500
+NAME_CHARACTERS_MAX = 400
+
 # What columns of the same meaning are called, the likeliest first, in letters and digits only.
 _KNOWN = {
     "message_id": ("messageid", "eventid", "insertid", "uuid"),
@@ -74,8 +78,12 @@ def suggest(columns: Sequence[str], rows: Sequence[Row]) -> ImportMapping:
     ]
     rest = "properties" if is_track or "type" in taken else "traits"
     others = [column for column in columns if column not in taken.values()]
-    fields += [_other(column, rest, rows) for column in others if column.strip(". ")]
-    return ImportMapping(fields=_distinct(fields))
+    fields += [_other(column, rest, rows) for column in others if _can_be_named(column)]
+    return ImportMapping(fields=_distinct(fields)[:FIELDS_MAX])
+
+
+def _can_be_named(column: str) -> bool:
+    return bool(column.strip(". ")) and len(column) <= NAME_CHARACTERS_MAX and "\0" not in column
 
 
 def _other(column: str, rest: str, rows: Sequence[Row]) -> ImportField:
