@@ -40,6 +40,12 @@ cross join lateral (
 ) last
 """
 
+_QUARANTINED = """
+select message_id from quarantine.quarantined_events
+where workspace = $1 and import_name = $2 and message_id > $3
+order by message_id limit $4
+"""
+
 _LISTED = """
 select message_id from customer_events.customer_events
 where workspace = $1 and import_name = $2 and message_id > $3
@@ -47,8 +53,8 @@ order by message_id limit $4
 """
 
 
-class Counting(NamedTuple):
-    """A customer event that counts: its message id, and the version its stream is at."""
+class Present(NamedTuple):
+    """A customer event that is there: its message id, and the version its stream is at."""
 
     message_id: str
     version: int
@@ -75,28 +81,36 @@ async def landed_since(
     return landed
 
 
-async def counting_of(
+async def present_of(
     tx: Tx,
     event_types: EventTypes,
     workspace: str,
     import_name: str,
     message_ids: Sequence[str],
-) -> list[Counting]:
-    """Which of the message ids are recorded by an import and not retracted."""
+) -> list[Present]:
+    """Which of the message ids an import brought, recorded or in quarantine until now."""
     streams = [stream_of(message_id) for message_id in message_ids]
-    counting = []
+    present = []
     for row in await tx.fetch(_LAST, workspace, streams):
         fact = event_types.message(row["type"], row["data"])
-        if not isinstance(fact, CustomerEventRecorded):
+        if not isinstance(fact, CustomerEventRecorded | CustomerEventQuarantined):
             continue
         if fact.customer_event.import_name == import_name:
-            counting.append(Counting(message_id_of(row["stream"]), row["version"]))
-    return counting
+            present.append(Present(message_id_of(row["stream"]), row["version"]))
+    return present
 
 
 async def listed_after(
     pool: Pool, workspace: str, import_name: str, after_message_id: str, limit: int
 ) -> list[str]:
-    """The next message ids of an import's customer events, in order."""
+    """The next message ids of an import's recorded customer events, in order."""
     rows = await pool.fetch(_LISTED, workspace, import_name, after_message_id, limit)
+    return [row["message_id"] for row in rows]
+
+
+async def quarantined_after(
+    pool: Pool, workspace: str, import_name: str, after_message_id: str, limit: int
+) -> list[str]:
+    """The next message ids of an import's customer events in quarantine, in order."""
+    rows = await pool.fetch(_QUARANTINED, workspace, import_name, after_message_id, limit)
     return [row["message_id"] for row in rows]

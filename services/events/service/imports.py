@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 # How long the file of an import may be.
 IMPORT_BYTES_MAX = 256 * 1024 * 1024
 # Imports of a workspace whose file is kept.
-OPEN_IMPORTS_MAX = 20
+OPEN_IMPORTS_MAX = 100
 # What of a file is looked at for a suggestion: the first rows, and for Parquet the end.
 SAMPLE_ROWS_MAX = 100
 SAMPLE_BYTES_MAX = 4 * 1024 * 1024

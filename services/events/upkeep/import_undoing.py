@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted, ImportUndone
 from services.events.projections.customer_events import SOURCE, VIEW
-from services.events.projections.imported import counting_of, listed_after
+from services.events.projections.imported import listed_after, present_of, quarantined_after
 from services.events.receipts import stream_of
 from services.kernel.log.log import Append, NewEvent, read_heads
 from services.kernel.views.checkpoint import read_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from services.events.upkeep.import_work import Claimed
     from services.kernel.log.sql import Tx
@@ -23,24 +23,37 @@ SAFETY_POLL_S = 1.0
 
 
 async def undo(claimed: Claimed) -> None:
-    """Goes on where the progress stands until all is retracted."""
+    """Goes on where the progress stands until all is retracted.
+
+    What waits in quarantine comes first: what leaves it meanwhile is recorded, so the list has it.
+    """
+    after = ""
+    while message_ids := await _next(claimed, quarantined_after, after):
+        after = message_ids[-1]
+        await _retract(claimed, message_ids)
     await _until_listed(claimed)
-    pool, workspace, progress = claimed.kernel.pool, claimed.job.workspace, claimed.progress
-    while message_ids := await listed_after(
-        pool, workspace, claimed.name, progress.after_message_id, RETRACTIONS_PER_STEP_MAX
-    ):
+    progress = claimed.progress
+    while message_ids := await _next(claimed, listed_after, progress.after_message_id):
+        progress.after_message_id = message_ids[-1]
         await _retract(claimed, message_ids)
     await claimed.end(ImportUndone(retracted=progress.retracted))
 
 
+async def _next(
+    claimed: Claimed, find: Callable[..., Awaitable[list[str]]], after: str
+) -> list[str]:
+    pool, workspace = claimed.kernel.pool, claimed.job.workspace
+    return await find(pool, workspace, claimed.name, after, RETRACTIONS_PER_STEP_MAX)
+
+
 async def _retract(claimed: Claimed, message_ids: Sequence[str]) -> None:
-    """Retracts those that count, while nobody else can, and saves that they are."""
+    """Retracts those that are there, while nobody else can, and saves that they are not."""
 
     async def decide(tx: Tx) -> Sequence[Append]:
-        counting = await counting_of(
+        present = await present_of(
             tx, claimed.kernel.event_types, claimed.job.workspace, claimed.name, message_ids
         )
-        claimed.progress.retracted += len(counting)
+        claimed.progress.retracted += len(present)
         return [
             Append(
                 claimed.origin,
@@ -48,10 +61,9 @@ async def _retract(claimed: Claimed, message_ids: Sequence[str]) -> None:
                 [NewEvent(CustomerEventRetracted(message_id=message_id, import_name=claimed.name))],
                 version,
             )
-            for message_id, version in counting
+            for message_id, version in present
         ]
 
-    claimed.progress.after_message_id = message_ids[-1]
     await claimed.save_deciding(decide)
 
 

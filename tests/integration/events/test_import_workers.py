@@ -42,7 +42,7 @@ RECORDING = {
     "the row errors are within the transaction": (importing, "add_errors"),
 }
 UNDOING = {
-    "what counts is looked up": (import_undoing, "counting_of"),
+    "what is there is looked up": (import_undoing, "present_of"),
     "the retractions are within the transaction": (importing, "save"),
     "the retractions are saved": (Claimed, "save_deciding"),
 }

@@ -350,3 +350,30 @@ async def test_a_format_of_ones_own_is_read(imports):
 
     [recorded] = (await imports.until_listed(1)).values()
     assert "ada;1" == recorded.user_id
+
+
+async def test_what_breaks_the_plan_is_quarantined_and_leaves_it_when_the_import_is_undone(
+    imports, plan, waiting, resubmit
+):
+    rows = [("who", "total", "id"), ("a", 1, "m-1"), ("b", "", "m-2"), ("c", "", "m-3")]
+    by_id = mapping(user_id="who", message_id="id", properties__total="total")
+    name = await imports.ready(csv_file(rows), mapping=by_id)
+
+    await imports.ask("Check", name)
+    checked = await imports.until(name, "READY")
+    assert {"rows": 3, "accepted": 1, "quarantined": 2} == counts(checked.check)
+    assert [(2, "", "PLAN_VIOLATED"), (3, "", "PLAN_VIOLATED")] == await imports.row_errors(name)
+    await imports.ask("Start", name)
+    done = await imports.until(name, "DONE")
+    assert {"rows": 3, "accepted": 1, "quarantined": 2} == counts(done.progress)
+    assert {"m-2", "m-3"} == set(await waiting())
+    plan.needed = ""
+    await resubmit("m-3")
+
+    await imports.ask("Undo", name)
+    assert 3 == (await imports.until(name, "UNDONE")).retracted
+
+    assert [] == await waiting()
+    await imports.until_listed(0)
+    again = await imports.run(csv_file(rows), mapping=by_id, import_id="again")
+    assert {"rows": 3, "accepted": 3} == counts(again.progress)
