@@ -18,6 +18,7 @@ from services.events.deciders.import_job import (
     DECIDER,
     PAUSED,
     READY,
+    RUNNING,
     UPLOADING,
     Command,
     State,
@@ -106,7 +107,7 @@ class ImportsService(ImportsServiceServicer):
         self, request: pb.SuggestImportMappingRequest, _: Any
     ) -> pb.SuggestImportMappingResponse:
         row = await self._existing(request.name)
-        require(request.name, row.state, READY, CHECKING, *AT_WORK, PAUSED)
+        require(request.name, row.state, READY, CHECKING, RUNNING, PAUSED)
         try:
             columns, rows = await self._sample(row)
         except UnreadableFileError as problem:
