@@ -4,7 +4,7 @@ READY := .venv/.ready
 CLIENTS := tests/e2e/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen demo up down operate test check fmt bench lock
+.PHONY: help setup gen demo up down operate import test check fmt bench lock
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ down: gen ## Stop what make up started
 
 operate: gen ## Operate a service of make up: make operate S=identity DO="rebuild profiles"
 	@$(BIN)/python -m deploy.operate $(S) $(DO)
+
+import: gen ## Import a file into the platform of make up: make import FILE=orders.csv CHECK=1
+	@$(BIN)/python -m deploy.importing $(if $(FILE),--file $(FILE)) $(if $(MAPPING),--mapping $(MAPPING)) \
+	  $(if $(SOURCE),--source $(SOURCE)) $(if $(CHECK),--check-only) $(if $(UNDO),--undo $(UNDO))
 
 test: gen $(CLIENTS)/node_modules/.ready ## Run every tier but bench, against real PostgreSQL and NATS
 	$(BIN)/pytest -n auto --dist loadfile $(T)

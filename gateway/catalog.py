@@ -14,6 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from rapport.contacts.v1 import service_pb2 as contacts_pb2
 from rapport.deals.v1 import service_pb2 as deals_pb2
 from rapport.events.v1 import (
+    imports_pb2,
     orders_pb2,
     products_pb2,
     quarantine_pb2,
@@ -40,6 +41,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"],
             tracking_plans_pb2.DESCRIPTOR.services_by_name["TrackingPlansService"],
             transformations_pb2.DESCRIPTOR.services_by_name["TransformationsService"],
+            imports_pb2.DESCRIPTOR.services_by_name["ImportsService"],
         ),
         "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),

@@ -24,6 +24,7 @@ from deploy.demo.cargo import serialized
 from gateway.catalog import PUBLIC
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
+from rapport.events.v1.imports_pb2_grpc import ImportsServiceStub
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from rapport.gateway.v1.service_pb2_grpc import GatewayServiceStub
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
@@ -52,6 +53,7 @@ class Door:
     contacts: ContactsServiceStub
     deals: DealsServiceStub
     events: EventsServiceStub
+    imports: ImportsServiceStub
     identity: IdentityServiceStub
     segments: SegmentsServiceStub
     gateway: GatewayServiceStub
@@ -108,6 +110,7 @@ async def open_door(dev: Mapping[str, Any]) -> AsyncIterator[Door]:
             contacts=ContactsServiceStub(channel),
             deals=DealsServiceStub(channel),
             events=EventsServiceStub(channel),
+            imports=ImportsServiceStub(channel),
             identity=IdentityServiceStub(channel),
             segments=SegmentsServiceStub(channel),
             gateway=GatewayServiceStub(channel),

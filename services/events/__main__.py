@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from rapport.events.v1 import (
     events_pb2,
+    imports_pb2,
+    imports_pb2_grpc,
     orders_pb2,
     orders_pb2_grpc,
     products_pb2,
@@ -29,10 +31,12 @@ from rapport.events.v1 import (
     write_keys_pb2,
     write_keys_pb2_grpc,
 )
+from services.events.projections import importing, uploads
 from services.events.projections.commerce import CommerceView
 from services.events.projections.counts import TURNED_AWAY_TABLES
 from services.events.projections.customer_events import SOURCE, VIEW
 from services.events.projections.doors import Doors
+from services.events.projections.imports import ImportsView
 from services.events.projections.quarantine import QuarantineView
 from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
@@ -41,16 +45,21 @@ from services.events.projections.transformations import TransformationsView
 from services.events.recording import Recorder
 from services.events.service.commerce import OrdersService, ProductsService
 from services.events.service.customer_events import EventsService
+from services.events.service.imports import ImportsService
 from services.events.service.quarantine import QuarantineService
 from services.events.service.sources import SourcesService, WriteKeysService
 from services.events.service.suppressions import SuppressionsService
 from services.events.service.tracking_plans import TrackingPlansService
 from services.events.service.transformations import TransformationsService
 from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
+from services.events.upkeep.importing import IMPORTS_AT_ONCE_MAX, ImportMetrics, ImportUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import Served
 from services.kernel.views.projection import Consumer
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 EVENT_TYPES = EventTypes(events_pb2)
 
@@ -70,6 +79,7 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         _served(
             transformations_pb2, transformations_pb2_grpc, TransformationsService(kernel, doors)
         ),
+        _served(imports_pb2, imports_pb2_grpc, ImportsService(kernel)),
         _served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
     )
 
@@ -83,6 +93,14 @@ def _served(messages: ModuleType, stubs: ModuleType, servicer: object) -> Served
     return descriptor, add, servicer
 
 
+def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[Any, Any, None]]:
+    """What the service does by itself."""
+    recorder = Recorder(kernel, Doors(kernel.pool, kernel.derive_key))
+    imports = ImportUpkeep(kernel, recorder, ImportMetrics(registry))
+    gauges = GaugesUpkeep(kernel, EventsGauges(registry))
+    return [gauges.run(), *(imports.run() for _ in range(IMPORTS_AT_ONCE_MAX))]
+
+
 SERVICE = Service(
     name=SOURCE,
     event_types=EVENT_TYPES,
@@ -94,14 +112,15 @@ SERVICE = Service(
         QuarantineView(),
         TrackingPlansView(),
         TransformationsView(),
+        ImportsView(),
     ),
     consumers=(
         Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),
         Consumer(CommerceView(), sources=(SOURCE,), event_types=EVENT_TYPES),
     ),
     servicers=servicers,
-    background=lambda kernel, registry: [GaugesUpkeep(kernel, EventsGauges(registry)).run()],
-    tables=TURNED_AWAY_TABLES,
+    background=background,
+    tables=TURNED_AWAY_TABLES + uploads.TABLES + importing.TABLES,
 )
 
 if __name__ == "__main__":

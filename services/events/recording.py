@@ -16,8 +16,9 @@ from rapport.events.v1.service_pb2 import RecordCustomerEventsResponse
 from services.events.projections.counts import count_turned_away
 from services.events.projections.suppressions import suppressed_among, suppression_key
 from services.events.receipts import Batch, Fresh, Inlet, Place
+from services.kernel.command.stream_state import probe_streams
 from services.kernel.command.work import Change, Outcome, StreamState, Work
-from services.kernel.errors import FailedPrecondition, ResourceExhausted
+from services.kernel.errors import Aborted, FailedPrecondition, ResourceExhausted
 from services.kernel.log.log import NO_STREAM, Append, NewEvent, Origin
 from services.kernel.log.tokens import encode_write_token
 
@@ -25,13 +26,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
+    from rapport.events.v1.service_pb2 import Receipt
     from services.events.projections.doors import Doors
     from services.kernel.process.runtime import Kernel
 
 # What may wait to be recorded; whoever comes then is told to come again.
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
 
+_NOWHERE = Place(0, 0)
 _RETRACTED = CustomerEventRetracted.DESCRIPTOR.full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A stream of the same workspace that must still be at a version, or nothing is recorded."""
+
+    stream: str
+    version: int
 
 
 @dataclass(slots=True)
@@ -49,17 +60,50 @@ class Recorder:
         *,
         source: str,
         import_name: str = "",
+        fence: Fence | None = None,
     ) -> RecordCustomerEventsResponse:
         """Records what is valid and new; answers when it is durable.
 
-        `source` is `sources/{id}` or empty. Raises FailedPrecondition when it is disabled,
-        ResourceExhausted when too much waits, and what the group commit raises.
+        `source` is `sources/{id}` or empty. Raises FailedPrecondition when it is disabled, Aborted
+        when the fence has moved, ResourceExhausted when too much waits, and what the group commit
+        raises.
         """
+        size_bytes = sum(sent.ByteSize() for sent in customer_events)
+        batch = await self._judged(origin, customer_events, source, import_name)
+        with self._in_flight(size_bytes):
+            response = await self._commit(_Recording(self.kernel, origin, batch, fence))
+        await count_turned_away(self.kernel, origin.workspace, source, batch.turned_away())
+        return response
+
+    async def preview(
+        self, origin: Origin, customer_events: Sequence[CustomerEvent], *, source: str
+    ) -> Sequence[Receipt]:
+        """Tells what would become of customer events, as of now; records nothing.
+
+        Raises FailedPrecondition when the source is disabled.
+        """
+        batch = await self._judged(origin, customer_events, source, "")
+        keys = [(origin.workspace, stream) for stream in batch.fresh]
+        async with self.kernel.pool.acquire() as connection:
+            states = await probe_streams(connection, keys)
+        known = {key[1] for key, state in states.items() if state.last_type != _RETRACTED}
+        return batch.receipts(
+            recorded=dict.fromkeys(batch.fresh.keys() - known, _NOWHERE),
+            known=dict.fromkeys(known, _NOWHERE),
+        )
+
+    async def _judged(
+        self,
+        origin: Origin,
+        customer_events: Sequence[CustomerEvent],
+        source: str,
+        import_name: str,
+    ) -> Batch:
+        """The customer events as the door lets them in."""
         door = await self.doors.of(origin.workspace, source)
         if door.is_disabled:
             message = f"{source} is disabled: nothing it sends is taken"
             raise FailedPrecondition(message, resource=source, state="DISABLED")
-        size_bytes = sum(sent.ByteSize() for sent in customer_events)
         batch = Batch(
             customer_events,
             Inlet(
@@ -72,10 +116,7 @@ class Recorder:
         )
         if suspects := batch.suspects:
             batch.suppress(await suppressed_among(self.kernel.pool, origin.workspace, suspects))
-        with self._in_flight(size_bytes):
-            response = await self._commit(_Recording(self.kernel, origin, batch))
-        await count_turned_away(self.kernel, origin.workspace, source, batch.turned_away())
-        return response
+        return batch
 
     async def _commit(self, recording: _Recording) -> RecordCustomerEventsResponse:
         if not recording.batch.fresh:
@@ -97,8 +138,11 @@ class Recorder:
 class _Recording:
     """One batch on its way through a group commit: what its message ids met in the log."""
 
-    def __init__(self, kernel: Kernel, origin: Origin, batch: Batch) -> None:
+    def __init__(
+        self, kernel: Kernel, origin: Origin, batch: Batch, fence: Fence | None = None
+    ) -> None:
         self.batch = batch
+        self._fence = fence
         self._log = kernel.log
         self._origin = origin
         self._known: dict[str, Place] = {}
@@ -109,7 +153,7 @@ class _Recording:
             origin=self._origin,
             decide=self._decide,
             respond=self._respond,
-            probed=list(self.batch.fresh),
+            probed=[*self.batch.fresh, *([self._fence.stream] if self._fence else [])],
         )
 
     def response(self, recorded: Mapping[str, Place]) -> RecordCustomerEventsResponse:
@@ -125,10 +169,14 @@ class _Recording:
     def _decide(self, states: Mapping[str, StreamState]) -> list[Change]:
         """What was never received, or was retracted, goes into the log; the rest is known."""
         workspace = self._origin.workspace
+        if self._fence is not None:
+            fenced = states.get(self._fence.stream, StreamState())
+            if fenced.version != self._fence.version:
+                raise Aborted.conflict(f"{self._fence.stream} has changed meanwhile")
         self._known = {
             stream: Place(self._log.partition_of(workspace, stream), state.last_position)
             for stream, state in states.items()
-            if state.last_type != _RETRACTED
+            if stream in self.batch.fresh and state.last_type != _RETRACTED
         }
         return [
             self._append(stream, fresh, states.get(stream))

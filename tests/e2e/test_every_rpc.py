@@ -3,6 +3,7 @@
 A new RPC is picked up by itself; a new mutation fails here until an example of it is given.
 """
 
+import base64
 import json
 import uuid
 
@@ -77,6 +78,29 @@ TRANSFORMATION = (
     "events.v1.TransformationsService/CreateTransformation",
     {"transformation_id": "{id}", "display_name": "A transformation", "settings": CHANGES},
 )
+IMPORT = (
+    "events.v1.ImportsService/CreateImport",
+    {
+        "import_id": "{id}",
+        "display_name": "A file",
+        "format": {"type": "IMPORT_FILE_TYPE_CSV"},
+        "mapping": {"fields": [{"target": "type", "constant": "track"}]},
+    },
+)
+IDENTIFY = {"fields": [{"target": "type", "constant": "identify"}]}
+# Rows without a person are refused, so nothing is brought; so many that there is time to pause.
+CHUNK = (
+    "events.v1.ImportsService/UploadImportChunk",
+    {"name": "imports/{id}", "chunk": base64.b64encode(b"name\n" + b"Row\n" * 20_000).decode()},
+)
+UPLOADED = [
+    IMPORT,
+    CHUNK,
+    ("events.v1.ImportsService/FinishImportUpload", {"name": "imports/{id}"}),
+]
+STARTED = [*UPLOADED, ("events.v1.ImportsService/StartImport", {"name": "imports/{id}"})]
+PAUSED = [*STARTED, ("events.v1.ImportsService/PauseImport", {"name": "imports/{id}"})]
+CANCELLED = ("events.v1.ImportsService/CancelImport", {"name": "imports/{id}"})
 EXAMPLES = {
     "CreateContact": [CONTACT],
     "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
@@ -96,6 +120,15 @@ EXAMPLES = {
     "UnsuppressIdentifier": [SUPPRESSION, SUPPRESSED],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
+    "CreateImport": [IMPORT],
+    "FinishImportUpload": [IMPORT, CHUNK, {"name": "imports/{id}"}],
+    "MapImport": [IMPORT, {"name": "imports/{id}", "mapping": IDENTIFY}],
+    "CheckImport": [*UPLOADED, {"name": "imports/{id}"}],
+    "StartImport": [*UPLOADED, {"name": "imports/{id}"}],
+    "PauseImport": [*STARTED, {"name": "imports/{id}"}],
+    "ResumeImport": [*PAUSED, {"name": "imports/{id}"}],
+    "CancelImport": [IMPORT, {"name": "imports/{id}"}],
+    "UndoImport": [IMPORT, CANCELLED, {"name": "imports/{id}"}],
     "CreateSegment": [SEGMENT],
     "RecordProducts": [PRODUCTS],
     "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
@@ -123,6 +156,7 @@ COLLECTIONS = {
     "DealsService": "deals",
     "EventsService": "customerEvents",
     "QuarantineService": "quarantinedEvents",
+    "ImportsService": "imports",
     "SourcesService": "sources",
     "SuppressionsService": "suppressions",
     "ProductsService": "products",
@@ -259,6 +293,8 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
     needed = {
         "MoveDealStage": {"stage": "pipelines/sales/stages/proposal"},
         "LoseDeal": {"reason": "x"},
+        "UploadImportChunk": {"chunk": "bmFtZQ=="},
+        "MapImport": {"mapping": IDENTIFY},
         "ConfigureSource": {"display_name": "A source"},
         "RevokeWriteKey": {"key_id": "0"},
         "DraftTrackingPlan": {"content": {}},

@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType, Violation
+from rapport.events.v1.imports_pb2_grpc import ImportsServiceStub
 from rapport.events.v1.quarantine_pb2 import (
     DiscardQuarantinedEventsRequest,
     ListQuarantinedEventsRequest,
@@ -17,6 +18,7 @@ from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import SERVICE
 from services.events.door import Judgement, Verdict
 from services.events.projections.doors import Doors
+from tests.imports_world import Imports
 
 
 @pytest.fixture
@@ -57,6 +59,12 @@ def record(events):
         )
 
     return record
+
+
+@pytest.fixture
+def imports(asked):
+    """The imports of the workspace `acme`."""
+    return Imports(asked.stub(ImportsServiceStub), asked.stub(EventsServiceStub))
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""A suggested mapping knows what columns are usually called, and what their values look like."""
+
+import pytest
+
+from rapport.events.v1.import_job_pb2 import ImportValueType
+from services.events.import_mapping import violations
+from services.events.import_suggestion import suggest
+
+RETAIL = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+]
+LINE = dict(
+    zip(
+        RETAIL,
+        ["536365", "85123A", "LANTERN", "6", "2010-12-01 08:26:00", "2.55", "17850.0", "UK"],
+        strict=True,
+    )
+)
+
+
+def told(columns, rows=()):
+    mapping = suggest(columns, rows)
+    assert not list(violations(mapping))
+    return {
+        field.target: (
+            field.column or f"={field.constant}",
+            ImportValueType.Name(field.type).removeprefix("IMPORT_VALUE_TYPE_"),
+        )
+        for field in mapping.fields
+    }
+
+
+def test_rows_with_a_time_are_track_calls_with_properties():
+    assert {
+        "type": ("=track", "UNSPECIFIED"),
+        "name": ("=Row Imported", "UNSPECIFIED"),
+        "user_id": ("CustomerID", "INTEGER"),
+        "original_time": ("InvoiceDate", "UNSPECIFIED"),
+        "properties.InvoiceNo": ("InvoiceNo", "INTEGER"),
+        "properties.StockCode": ("StockCode", "UNSPECIFIED"),
+        "properties.Description": ("Description", "UNSPECIFIED"),
+        "properties.Quantity": ("Quantity", "INTEGER"),
+        "properties.UnitPrice": ("UnitPrice", "NUMBER"),
+        "properties.Country": ("Country", "UNSPECIFIED"),
+    } == told(RETAIL, [LINE])
+
+
+def test_rows_of_people_are_identify_calls_with_traits():
+    assert {
+        "type": ("=identify", "UNSPECIFIED"),
+        "user_id": ("user_id", "UNSPECIFIED"),
+        "traits.email": ("email", "UNSPECIFIED"),
+        "traits.zip": ("zip", "UNSPECIFIED"),
+    } == told(["user_id", "email", "zip"], [{"user_id": "1", "email": "a@x", "zip": "0815"}])
+
+
+def test_what_another_platform_exported_is_mapped_as_it_is():
+    row = {"type": "track", "event": "Won", "userId": "u", "messageId": "m", "properties": {}}
+
+    assert {"type", "name", "user_id", "message_id", "properties", "context.ip"} == set(
+        told([*row, "context.ip"], [row])
+    )
+
+
+@pytest.mark.parametrize("columns", [[], [""], ["."], ["a", "A", "a.", "properties."], ["x" * 600]])
+def test_whatever_columns_are_called_the_suggestion_can_be_used(columns):
+    mapping = suggest(columns, [])
+
+    assert [] == [each for each in violations(mapping) if "constant" not in each.field]
