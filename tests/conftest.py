@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nats
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from deploy.stack import ports
@@ -29,6 +30,16 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2_000)
 settings.load_profile("default")
+
+# A traceback drawn with all its locals takes seconds on a busy machine, within a call's deadline.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
