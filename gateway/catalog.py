@@ -22,6 +22,7 @@ from rapport.events.v1 import (
     suppressions_pb2,
     tracking_plans_pb2,
     transformations_pb2,
+    webhooks_pb2,
 )
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
@@ -42,6 +43,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             tracking_plans_pb2.DESCRIPTOR.services_by_name["TrackingPlansService"],
             transformations_pb2.DESCRIPTOR.services_by_name["TransformationsService"],
             imports_pb2.DESCRIPTOR.services_by_name["ImportsService"],
+            webhooks_pb2.DESCRIPTOR.services_by_name["WebhooksService"],
         ),
         "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),

@@ -19,6 +19,8 @@ from gateway.peers import Peers
 from gateway.rates import Rates
 from gateway.settings import SettingsEdge
 from gateway.tracking_edge import PIXELS, POSTS, TrackingEdge
+from gateway.webhooks_edge import WEBHOOK_PATH, WebhooksEdge
+from services.kernel.clock import SystemClock
 from services.kernel.process.config import GatewayConfig
 from services.kernel.process.metrics import RpcMetrics
 
@@ -59,6 +61,9 @@ def make_edge(
     rates = Rates(config.requests_per_s, config.requests_burst)
     tracking = TrackingEdge(calls, keys, rates, record, proxy_hops=config.proxy_hops)
     settings = SettingsEdge(calls, keys)
+    # Anybody may make up addresses, which shall not push out of memory how much a source has sent.
+    delivered = Rates(config.requests_per_s, config.requests_burst)
+    webhooks = WebhooksEdge(calls, delivered, peers.deliver_webhook, SystemClock())
     page = INDEX.format(routes=_listed(json_edge, settings))
 
     async def index(_: Request) -> Response:
@@ -72,6 +77,7 @@ def make_edge(
             Route("/", index),
             Route("/healthz", healthz),
             *settings.routes,
+            *webhooks.routes,
             Route("/{path:path}", json_edge.handle, methods=VERBS),
         ]
     )
@@ -84,6 +90,7 @@ def _listed(json_edge: JsonEdge, settings: SettingsEdge) -> str:
     tracked += [("GET", path, call) for path, call in PIXELS.items() if path == f"/v1/pixel/{call}"]
     listed = [(verb, path, f"customer events, Segment's {call}") for verb, path, call in tracked]
     listed += [("GET", route.path, "settings of browser libraries") for route in settings.routes]
+    listed.append(("POST", WEBHOOK_PATH, "a delivery to a webhook, signed by its sender"))
     listed += [(it.verb, it.template, it.method.full_name) for it in json_edge.router.bindings]
     listed.sort(key=lambda it: (it[1], it[0]))
     return "\n".join(f"{verb:7}{path:42} {what}" for verb, path, what in listed)

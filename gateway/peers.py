@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,7 +16,9 @@ from gateway.customer360 import Stubs
 from gateway.write_keys import Resolve
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
-from rapport.events.v1 import write_keys_pb2
+from rapport.events.v1 import webhook_deliveries_pb2, write_keys_pb2
+from rapport.events.v1.webhook_deliveries_pb2 import DeliverWebhookRequest, DeliverWebhookResponse
+from rapport.events.v1.webhook_deliveries_pb2_grpc import WebhookDeliveriesServiceStub
 from rapport.events.v1.write_keys_pb2_grpc import WriteKeysServiceStub
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
@@ -25,6 +27,8 @@ from services.kernel.rpc.caller import INTERNAL_SCOPE, CallerSigner, current_cal
 from services.kernel.rpc.client import PeerChannel
 
 RESOLVE_WITHIN_S: Final = 2.0
+
+Deliver = Callable[[DeliverWebhookRequest], Awaitable[DeliverWebhookResponse]]
 
 
 class Peers:
@@ -52,6 +56,15 @@ class Peers:
             ),
             unary_deadline_s=RESOLVE_WITHIN_S,
         )
+        self._deliveries = PeerChannel(
+            "events",
+            addresses["events"],
+            services=[
+                webhook_deliveries_pb2.DESCRIPTOR.services_by_name["WebhookDeliveriesService"]
+            ],
+            signer=signer,
+            speak_as=current_caller,
+        )
         self._names = {
             descriptor.full_name: name
             for name, descriptors in FORWARDED.items()
@@ -73,6 +86,12 @@ class Peers:
         """What says whose a write key is."""
         resolve: Resolve = WriteKeysServiceStub(self._own).ResolveWriteKey
         return resolve
+
+    @property
+    def deliver_webhook(self) -> Deliver:
+        """What takes a delivery to a webhook."""
+        deliver: Deliver = WebhookDeliveriesServiceStub(self._deliveries).DeliverWebhook
+        return deliver
 
     def answers(self, descriptor: ServiceDescriptor) -> bool:
         """Tells whether one of the services answers this."""
@@ -97,5 +116,5 @@ class Peers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        channels = [*self._channels.values(), self._own]
+        channels = [*self._channels.values(), self._own, self._deliveries]
         await asyncio.gather(*(channel.close() for channel in channels))

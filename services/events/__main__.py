@@ -28,6 +28,10 @@ from rapport.events.v1 import (
     tracking_plans_pb2_grpc,
     transformations_pb2,
     transformations_pb2_grpc,
+    webhook_deliveries_pb2,
+    webhook_deliveries_pb2_grpc,
+    webhooks_pb2,
+    webhooks_pb2_grpc,
     write_keys_pb2,
     write_keys_pb2_grpc,
 )
@@ -42,6 +46,7 @@ from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
 from services.events.projections.tracking_plans import TrackingPlansView
 from services.events.projections.transformations import TransformationsView
+from services.events.projections.webhooks import WebhooksView
 from services.events.recording import Recorder
 from services.events.service.commerce import OrdersService, ProductsService
 from services.events.service.customer_events import EventsService
@@ -51,6 +56,8 @@ from services.events.service.sources import SourcesService, WriteKeysService
 from services.events.service.suppressions import SuppressionsService
 from services.events.service.tracking_plans import TrackingPlansService
 from services.events.service.transformations import TransformationsService
+from services.events.service.webhook_deliveries import WebhookDeliveriesService
+from services.events.service.webhooks import WebhooksService
 from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
 from services.events.upkeep.importing import IMPORTS_AT_ONCE_MAX, ImportMetrics, ImportUpkeep
 from services.kernel.log.recorded import EventTypes
@@ -81,6 +88,12 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         ),
         _served(imports_pb2, imports_pb2_grpc, ImportsService(kernel)),
         _served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
+        _served(webhooks_pb2, webhooks_pb2_grpc, WebhooksService(kernel)),
+        _served(
+            webhook_deliveries_pb2,
+            webhook_deliveries_pb2_grpc,
+            WebhookDeliveriesService(kernel, recorder),
+        ),
     )
 
 
@@ -113,6 +126,7 @@ SERVICE = Service(
         TrackingPlansView(),
         TransformationsView(),
         ImportsView(),
+        WebhooksView(),
     ),
     consumers=(
         Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),

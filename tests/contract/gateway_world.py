@@ -21,7 +21,7 @@ from gateway.__main__ import Running, running
 from gateway.catalog import FORWARDED
 from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
 from rapport.events.v1 import service_pb2 as events_pb2
-from rapport.events.v1 import write_keys_pb2
+from rapport.events.v1 import webhook_deliveries_pb2, write_keys_pb2
 from services.kernel.clock import SystemClock
 from services.kernel.process.config import GatewayConfig
 from services.kernel.process.metrics import RpcMetrics
@@ -35,7 +35,12 @@ PEPPER = b"a pepper that only the gateway knows of"
 KEY_SECRET = "5ec7e7" * 8
 
 # What a service answers to the gateway itself and to nobody outside.
-INTERNAL = {"events": (write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"],)}
+INTERNAL = {
+    "events": (
+        write_keys_pb2.DESCRIPTOR.services_by_name["WriteKeysService"],
+        webhook_deliveries_pb2.DESCRIPTOR.services_by_name["WebhookDeliveriesService"],
+    )
+}
 
 MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -145,9 +150,6 @@ class StandIn:
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             said = hear(request, context)
             if not hasattr(said, "__aiter__"):
-                if method.client_streaming:  # who has nothing to say still listens
-                    async for _ in request:
-                        pass
                 return
             async for message in said:
                 yield message

@@ -101,6 +101,16 @@ UPLOADED = [
 STARTED = [*UPLOADED, ("events.v1.ImportsService/StartImport", {"name": "imports/{id}"})]
 PAUSED = [*STARTED, ("events.v1.ImportsService/PauseImport", {"name": "imports/{id}"})]
 CANCELLED = ("events.v1.ImportsService/CancelImport", {"name": "imports/{id}"})
+WEBHOOK = (
+    "events.v1.WebhooksService/CreateWebhook",
+    {
+        "webhook_id": "{id}",
+        "display_name": "A webhook",
+        "source": "sources/forms",
+        "signature": {"preset": "WEBHOOK_PRESET_GITHUB"},
+        "mapping": {"type": "'identify'", "user_id": "body.id"},
+    },
+)
 EXAMPLES = {
     "CreateContact": [CONTACT],
     "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
@@ -147,6 +157,23 @@ EXAMPLES = {
         ("events.v1.TransformationsService/EnableTransformation", {"name": "transformations/{id}"}),
         {"name": "transformations/{id}"},
     ],
+    "CreateWebhook": [WEBHOOK],
+    "ConfigureWebhook": [
+        WEBHOOK,
+        {
+            "name": "webhooks/{id}",
+            "display_name": "Another name",
+            "signature": {"token": {"header": "x-token"}},
+            "mapping": {"type": "'identify'", "anonymous_id": "body.id"},
+        },
+    ],
+    "DisableWebhook": [WEBHOOK, {"name": "webhooks/{id}"}],
+    "EnableWebhook": [
+        WEBHOOK,
+        ("events.v1.WebhooksService/DisableWebhook", {"name": "webhooks/{id}"}),
+        {"name": "webhooks/{id}"},
+    ],
+    "RotateWebhookSecret": [WEBHOOK, {"name": "webhooks/{id}", "secret": "a secret of the sender"}],
 }
 
 
@@ -163,6 +190,7 @@ COLLECTIONS = {
     "OrdersService": "orders",
     "TrackingPlansService": "trackingPlans",
     "TransformationsService": "transformations",
+    "WebhooksService": "webhooks",
     "IdentityService": "profiles",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
@@ -296,12 +324,14 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
         "UploadImportChunk": {"chunk": "bmFtZQ=="},
         "MapImport": {"mapping": IDENTIFY},
         "ConfigureSource": {"display_name": "A source"},
+        "ConfigureWebhook": EXAMPLES["ConfigureWebhook"][1],
         "RevokeWriteKey": {"key_id": "0"},
         "DraftTrackingPlan": {"content": {}},
         "ConfigureTransformation": {"display_name": "x", "settings": CHANGES},
         "PreviewTransformation": {"customer_events": [{}]},
     }
-    more = needed.get(path.rpartition("/")[2], {})
+    more = {**needed.get(path.rpartition("/")[2], {})}
+    more.pop("name", None)
 
     code, _ = await caller.refused(path, {field: "nonsense", **more})
     assert code is grpc.StatusCode.INVALID_ARGUMENT
