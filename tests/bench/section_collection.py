@@ -122,6 +122,7 @@ def _text(value: object) -> str | None:
 class Platform:
     """An events process with its relay and list view, and the gateway in front of it."""
 
+    world: World
     pool: Pool
     client: httpx.AsyncClient
     recording: Recording
@@ -129,7 +130,7 @@ class Platform:
     async def post(self, batch_size: int, callers: int) -> Measured:
         """Posts batches, then waits for relay and view, so that rounds are alike."""
         measured = await self.recording.post(through_http(self.client), batch_size, callers)
-        await settle(self.pool)
+        await settle(self.pool, self.world)
         return measured
 
     async def size(self) -> int:
@@ -141,7 +142,7 @@ class Platform:
         shop = Shop(f"filled {await self.size()}", visitors=until // EVENTS_PER_VISITOR)
         missing = until - await self.size()
         await fill(self.pool, "events", customer_event_facts(shop, missing))
-        await settle(self.pool)
+        await settle(self.pool, self.world)
 
 
 @asynccontextmanager
@@ -159,7 +160,7 @@ async def platform(world: World, recording: Recording, database: str) -> AsyncIt
             headers={"authorization": f"Basic {basic}"},
             timeout=HTTP_TIMEOUT_S,
         )
-        yield Platform(pool, await stack.enter_async_context(client), recording)
+        yield Platform(world, pool, await stack.enter_async_context(client), recording)
 
 
 @contextmanager

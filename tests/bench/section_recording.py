@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import httpx
+import nats
 import orjson
 from asyncpg import Pool
 
@@ -24,6 +25,7 @@ from services.events.projections.customer_events import VIEW
 from services.events.projections.doors import Doors
 from services.events.recording import Recorder
 from services.events.service.customer_events import EventsService
+from services.kernel.feed.feed import stream_name
 from services.kernel.log.log import read_heads
 from services.kernel.process.runtime import open_pool
 from services.kernel.rpc.caller import acting_as
@@ -140,14 +142,21 @@ def through_http(client: httpx.AsyncClient) -> Send:
     return send
 
 
-async def settle(pool: Pool) -> None:
+async def settle(pool: Pool, world: World) -> None:
     """Waits until the process's relay and list view have caught up, so that rounds are alike."""
-    async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
-        while True:
-            head = (await read_heads(pool))[0]
-            if (await read_positions(pool, VIEW.name)).get(("events", 0), 0) >= head:
-                return
-            await asyncio.sleep(PAUSE_S)
+    client = await nats.connect(world.nats_server.url)
+    try:
+        manager = client.jetstream()
+        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+            while True:
+                head = (await read_heads(pool))[0]
+                viewed = (await read_positions(pool, VIEW.name)).get(("events", 0), 0)
+                feed = await manager.stream_info(stream_name("events", 0))
+                if min(viewed, feed.state.last_seq) >= head:
+                    return
+                await asyncio.sleep(PAUSE_S)
+    finally:
+        await client.close()
 
 
 @asynccontextmanager
@@ -199,7 +208,7 @@ async def _processes(world: World, stack: AsyncExitStack, recording: Recording) 
     def settled(run: Callable[[], Awaitable[Measured]]) -> Callable[[], Awaitable[Measured]]:
         async def settled_run() -> Measured:
             measured = await run()
-            await settle(pool)
+            await settle(pool, world)
             return measured
 
         return settled_run

@@ -19,6 +19,7 @@ from services.kernel.feed.feed import (
 )
 from services.kernel.log.listen import Listener
 from services.kernel.log.log import APPENDED_CHANNEL
+from services.kernel.log.recent import Recent
 from services.kernel.testing import eventually
 from tests.feed_world import SERVICE, STREAM, connected, feed_world, running
 
@@ -63,6 +64,29 @@ async def test_what_was_just_appended_is_relayed_as_the_log_would_give_it(world,
     world.log.recent.keep(await world.append(5), 1_000)
     async with running(world.relay(connection, chunk_size=100, recent=world.log.recent)):
         await eventually(world.assert_same)
+
+
+async def test_what_another_process_appended_is_relayed_at_once(world, connection, monkeypatch):
+    """The memory ends at the feed's tip, and says nothing of what follows."""
+    monkeypatch.setattr("services.kernel.log.recent.RECENT_S_MAX", 1e9)
+    world.log.recent.keep(await world.append(3), 1_000)
+    relay = world.relay(connection, safety_poll_s=600, recent=world.log.recent)
+    async with running(relay):
+        await eventually(world.assert_same)
+        await world.append(2)
+        relay.wake()
+        await eventually(world.assert_same)
+
+
+async def test_what_no_longer_fits_into_memory_does_not_hold_the_relay_up(world, connection):
+    """The tip is the last event of what is about to be forgotten."""
+    recent = Recent(bytes_max=100)
+    relay = world.relay(connection, safety_poll_s=600, recent=recent)
+    async with running(relay):
+        for count in (3, 2, 4):
+            recent.keep(await world.append(count), 60)
+            relay.wake()
+            await eventually(world.assert_same)
 
 
 async def test_an_append_wakes_the_relay_through_the_database(world, connection):

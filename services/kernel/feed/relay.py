@@ -190,8 +190,9 @@ class Relay:
         return len(fresh)
 
     async def _read(self, after: int, limit: int) -> Sequence[Envelope]:
+        """The log's next events, from memory if it knows of any beyond the tip."""
         recent = self._recent.after(self._partition, after, limit)
-        if recent:
+        if recent and recent[-1].position > after + 1:
             return [envelope_of(event) for event in recent]
         async with asyncio.timeout(DATABASE_TIMEOUT_S), transaction(self._pool) as tx:
             return await read_partition(tx, self._partition, after=after, limit=limit)
