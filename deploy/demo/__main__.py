@@ -1,6 +1,6 @@
 """`make demo`: shows Rapport at work, on the platform that runs here or on one it starts itself.
 
-    python -m deploy.demo               a generated world, then one person's story
+    python -m deploy.demo               a generated world, one person's story, and how a shop sends
     python -m deploy.demo --data DIR    what lies in DIR instead of the generated world
 
 Everything goes through the gateway. Exits 1 as soon as an answer is not what the demo claims.
@@ -22,6 +22,7 @@ import httpx
 import uvloop
 
 from deploy.demo.answers import show_answers
+from deploy.demo.collecting import show_collection
 from deploy.demo.door import Door, open_door, reason_of
 from deploy.demo.freight import ContactFreight, CustomerEventFreight, DealFreight
 from deploy.demo.generated import SEED, world
@@ -91,6 +92,7 @@ async def run(settings: Settings, teller: Teller, directory: Path | None) -> lis
         story = Story(door, teller, new_person(secrets.token_hex(4)))
         await story.tell()
         await show_answers(story)
+        await show_collection(story)
     teller.line(f"\nDone in {time.monotonic() - begun:.0f} s")
     return problems_of(loads)
 

@@ -25,7 +25,12 @@ from gateway.catalog import PUBLIC
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
 from rapport.events.v1.imports_pb2_grpc import ImportsServiceStub
+from rapport.events.v1.orders_pb2_grpc import OrdersServiceStub
+from rapport.events.v1.quarantine_pb2_grpc import QuarantineServiceStub
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
+from rapport.events.v1.sources_pb2_grpc import SourcesServiceStub
+from rapport.events.v1.suppressions_pb2_grpc import SuppressionsServiceStub
+from rapport.events.v1.tracking_plans_pb2_grpc import TrackingPlansServiceStub
 from rapport.gateway.v1.service_pb2_grpc import GatewayServiceStub
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.segments.v1.service_pb2_grpc import SegmentsServiceStub
@@ -53,11 +58,17 @@ class Door:
     contacts: ContactsServiceStub
     deals: DealsServiceStub
     events: EventsServiceStub
+    sources: SourcesServiceStub
+    tracking_plans: TrackingPlansServiceStub
+    quarantine: QuarantineServiceStub
+    suppressions: SuppressionsServiceStub
     imports: ImportsServiceStub
+    orders: OrdersServiceStub
     identity: IdentityServiceStub
     segments: SegmentsServiceStub
     gateway: GatewayServiceStub
     _api_key: str
+    _write_key: str
     _http: httpx.AsyncClient
 
     @property
@@ -83,12 +94,18 @@ class Door:
                     raise refusal from error
             await patience.pause()
 
-    async def track(self, batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Sends customer events as a website's tracker does: HTTP, JSON, the write key."""
+    async def track(
+        self, batch: Sequence[Mapping[str, Any]], *, write_key: str | None = None
+    ) -> dict[str, Any]:
+        """Sends customer events as a website's tracker does: HTTP, JSON, the write key.
+
+        With another source's write key they come from that source.
+        """
+        auth = httpx.BasicAuth(write_key or self._write_key, "")
         patience = _Patience()
         while True:
             try:
-                answer = await self._http.post("/v1/batch", json={"batch": list(batch)})
+                answer = await self._http.post("/v1/batch", json={"batch": list(batch)}, auth=auth)
             except httpx.TransportError as error:
                 if patience.is_over:
                     raise Unavailable("gateway") from error
@@ -102,19 +119,23 @@ class Door:
 async def open_door(dev: Mapping[str, Any]) -> AsyncIterator[Door]:
     """Connects to the gateway that dev.json describes."""
     channel = open_channel(dev["grpc"], PUBLIC)
-    http = httpx.AsyncClient(
-        base_url=dev["http"], auth=(dev["write_key"], ""), timeout=WITHIN_S, trust_env=False
-    )
+    http = httpx.AsyncClient(base_url=dev["http"], timeout=WITHIN_S, trust_env=False)
     async with channel, http:
         yield Door(
             contacts=ContactsServiceStub(channel),
             deals=DealsServiceStub(channel),
             events=EventsServiceStub(channel),
+            sources=SourcesServiceStub(channel),
+            tracking_plans=TrackingPlansServiceStub(channel),
+            quarantine=QuarantineServiceStub(channel),
+            suppressions=SuppressionsServiceStub(channel),
             imports=ImportsServiceStub(channel),
+            orders=OrdersServiceStub(channel),
             identity=IdentityServiceStub(channel),
             segments=SegmentsServiceStub(channel),
             gateway=GatewayServiceStub(channel),
             _api_key=dev["api_key"],
+            _write_key=dev["write_key"],
             _http=http,
         )
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from deploy.demo.__main__ import load_directory, load_generated, main
 from deploy.demo.answers import show_answers
+from deploy.demo.collecting import show_collection
 from deploy.demo.report import problems_of
 from deploy.demo.story import Story, new_person
 from deploy.demo.telling import Teller
@@ -77,6 +78,19 @@ async def test_the_story_holds(door, teller):
     await show_answers(story)
 
     assert "Customer 360" in teller.console.file.getvalue()
+
+
+async def test_a_shop_sends_and_a_second_time_only_its_own_is_new(door, teller):
+    run = uuid.uuid4().hex[:8]
+    for number in (1, 2):
+        story = Story(door, teller, new_person(f"{run}{number}"))
+        await story.browse()
+        await story.sign_up()
+        await show_collection(story)
+
+    said = teller.console.file.getvalue()
+    assert 2 == said.count("would have quarantined 1 of 4")
+    assert 2 == said.count("trackingPlans/demo-shop@1 is in force")
 
 
 @needs_data
