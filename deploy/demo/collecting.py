@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from deploy.demo.collecting_import import imported_and_undone
@@ -36,6 +36,7 @@ from rapport.events.v1.tracking_plans_pb2 import (
     PublishTrackingPlanRequest,
 )
 from rapport.identity.v1.service_pb2 import ListTimelineRequest
+from services.kernel.clock import SystemClock
 from services.kernel.errors import AlreadyExists
 
 PLAN: Final = "trackingPlans/demo-shop"
@@ -76,7 +77,7 @@ class Collection:
         self.source = f"sources/demo-{story.person.run}"
         self.write_key = ""
         self.read_token = ""
-        self.now = datetime.now(UTC)
+        self.now = SystemClock().now()
 
     async def tell(self) -> None:
         """Tells it all."""
