@@ -42,6 +42,12 @@ def mapping(*, constants=(), **columns):
     return ImportMapping(fields=fields.values())
 
 
+def product_mapping(**columns):
+    """A mapping of products, by targets: `product_mapping(product_id="id")`."""
+    fields = [ImportField(target=target, column=column) for target, column in columns.items()]
+    return ImportMapping(fields=fields)
+
+
 def csv_file(rows, **options):
     """Rows, the first being the header, as a CSV file."""
     text = io.StringIO(newline="")

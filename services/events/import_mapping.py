@@ -5,11 +5,9 @@ A mapping is checked when it is made, so that what is left to go wrong is a row'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 
@@ -20,17 +18,15 @@ from rapport.events.v1.import_job_pb2 import (
     ImportMapping,
     ImportValueType,
 )
-from services.events.import_files import Row, RowError, excerpt_of, value_in
-from services.events.import_values import (
-    UNIX_MS,
-    UNIX_S,
-    Converter,
-    boolean_of,
-    converter,
-    is_empty,
-    text_of,
-    time_reader,
+from services.events.import_fields import (
+    MappedField,
+    RowErrorRaised,
+    common_violations,
+    constant_violations,
+    missing_columns,
 )
+from services.events.import_files import Row, RowError
+from services.events.import_values import boolean_of
 from services.kernel.errors import FieldViolation
 
 TEXTS = ("name", "user_id", "anonymous_id", "previous_id", "group_id", "message_id")
@@ -43,20 +39,8 @@ _TYPES = {
     for name, value in CustomerEventType.items()
     if value
 }
-_LEAVE_OUT = (
-    ImportEmptyValue.IMPORT_EMPTY_VALUE_UNSPECIFIED,
-    ImportEmptyValue.IMPORT_EMPTY_VALUE_LEAVE_OUT,
-)
 _AS_IT_IS = ImportValueType.IMPORT_VALUE_TYPE_UNSPECIFIED
 _JSON = ImportValueType.IMPORT_VALUE_TYPE_JSON
-
-
-class _RowErrorRaised(Exception):
-    """When a row cannot become a customer event."""
-
-    def __init__(self, error: RowError) -> None:
-        super().__init__(error.detail)
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +57,7 @@ class Mapper:
         # A whole object comes first, so that places within it are set in it.
         return cls(import_name, sorted(fields, key=lambda field: len(field.path)))
 
-    def customer_event(self, number: int, row: Row) -> CustomerEvent | RowError:
+    def mapped(self, number: int, row: Row) -> CustomerEvent | RowError:
         """The customer event that the row with this number is, or why it is none.
 
         Without a message id of its own it gets one that it gets again whenever it is read again.
@@ -83,7 +67,7 @@ class Mapper:
         try:
             for field in self.fields:
                 field.put(row, event, objects)
-        except _RowErrorRaised as raised:
+        except RowErrorRaised as raised:
             return raised.error
         for name, content in objects.items():
             setattr(event, name, orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS).decode())
@@ -93,91 +77,66 @@ class Mapper:
 
     def missing(self, columns: Iterable[str]) -> list[str]:
         """The columns that the mapping names and a file with these columns has not."""
-        there = dict.fromkeys(columns, 0)
-        named = {field.column for field in self.fields if field.column}
-        return sorted(c for c in named if c not in there and c.partition(".")[0] not in there)
+        return missing_columns((field.field for field in self.fields), columns)
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field of a mapping, ready to be filled."""
+    """One field of a customer event, or a place in one of its objects."""
 
     path: tuple[str, ...]
-    column: str
-    constant: str
-    when_empty: ImportEmptyValue.ValueType
-    convert: Converter
-    read_time: Callable[[Any], datetime]
+    field: MappedField
 
     @classmethod
     def of(cls, field: ImportField) -> _Field:
-        read_time = time_reader(field.time_format, field.time_zone)
         path = tuple(field.target.split("."))
-        whole = path[0] in OBJECTS and len(path) == 1
-        return cls(
-            path=path,
-            column=field.column,
-            constant=field.constant,
-            when_empty=field.when_empty,
-            convert=converter(_JSON if whole else field.type, read_time),
-            read_time=read_time,
-        )
+        if path[0] in OBJECTS and len(path) == 1:
+            whole = ImportField()
+            whole.CopyFrom(field)
+            whole.type = _JSON
+            return cls(path, MappedField.of(whole))
+        return cls(path, MappedField.of(field))
 
     def put(self, row: Row, event: CustomerEvent, objects: dict[str, dict[str, Any]]) -> None:
         """Sets the field in a customer event or in one of its objects."""
-        value = value_in(row, self.column) if self.column else None
-        if is_empty(value):
-            value = self.constant
-        if is_empty(value):
-            if self.when_empty == ImportEmptyValue.IMPORT_EMPTY_VALUE_REFUSE:
-                raise self._error("VALUE_EMPTY", f"{self._target} is needed and empty", "")
-            if self.when_empty in _LEAVE_OUT:
-                return
-            value = None
+        found = self.field.found(row)
+        if found is None:
+            return
         try:
-            self._set(value, event, objects)
+            self._set(found.value, event, objects)
         except (ValueError, TypeError, RecursionError) as error:
-            raise self._error("VALUE_INVALID", f"{self._target}: {error}", value) from None
+            detail = f"{self.field.target}: {error}"
+            raise self.field.error("VALUE_INVALID", detail, found.value) from None
 
     def _set(self, value: Any, event: CustomerEvent, objects: dict[str, dict[str, Any]]) -> None:
         target = self.path[0]
         if target in OBJECTS:
-            made = None if value is None else self.convert(value)
+            made = None if value is None else self.field.convert(value)
             _put_in(objects, self.path, made)
         elif target == "type":
             event.type = _type_of(value)
         elif target == "original_time":
-            event.original_time.FromDatetime(self.read_time(value))
+            event.original_time.FromDatetime(self.field.read_time(value))
         elif target == "ends_membership":
             event.ends_membership = boolean_of(value)
         else:
-            setattr(event, target, text_of(self.convert(value)).strip())
-
-    @property
-    def _target(self) -> str:
-        return ".".join(self.path)
-
-    def _error(self, reason: str, detail: str, value: object) -> _RowErrorRaised:
-        return _RowErrorRaised(RowError(reason, detail, self.column, excerpt_of(value)))
+            setattr(event, target, self.field.text(value))
 
 
 def violations(mapping: ImportMapping) -> Iterator[FieldViolation]:
     """What no row could be mapped by, each with its place in the request."""
-    targets = [field.target for field in mapping.fields]
+    targets = {field.target for field in mapping.fields}
     if "type" not in targets:
         yield FieldViolation("mapping.fields", "type is needed: from a column, or a constant")
     paths = {tuple(target.split(".")) for target in targets}
     for place, field in enumerate(mapping.fields):
-        where = f"mapping.fields[{place}]"
-        yield from _target_violations(field, f"{where}.target", paths)
-        if targets.index(field.target) != place:
-            yield FieldViolation(f"{where}.target", f"{field.target} is mapped twice")
-        if not field.column and is_empty(field.constant):
-            yield FieldViolation(where, "comes from nowhere: name a column or a constant")
-        if "\0" in field.column or "\0" in field.constant:
-            yield FieldViolation(where, "contains the character U+0000")
-        yield from _time_violations(field, where)
-        yield from _constant_violations(field, where)
+        yield from _target_violations(field, f"mapping.fields[{place}].target", paths)
+    yield from common_violations(mapping)
+    yield from constant_violations(mapping, TARGETS, _put_alone)
+
+
+def _put_alone(field: ImportField) -> None:
+    _Field.of(field).put({}, CustomerEvent(), {})
 
 
 def _target_violations(
@@ -196,33 +155,6 @@ def _target_violations(
         yield FieldViolation(where, "is null only within properties, traits and context")
     if is_object and len(path) == 1 and field.type not in (_AS_IT_IS, _JSON):
         yield FieldViolation(where, "is a JSON object as a whole; name a place within it")
-
-
-def _time_violations(field: ImportField, where: str) -> Iterator[FieldViolation]:
-    if field.time_zone:
-        try:
-            ZoneInfo(field.time_zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            yield FieldViolation(f"{where}.time_zone", "must be an IANA zone, e.g. Europe/London")
-            return
-    if field.time_format not in ("", UNIX_S, UNIX_MS):
-        try:
-            datetime.strptime("", field.time_format)  # noqa: DTZ007, only the pattern is tried
-        except ValueError as error:
-            if "does not match" not in str(error):
-                yield FieldViolation(f"{where}.time_format", f"is no pattern of strptime: {error}")
-
-
-def _constant_violations(field: ImportField, where: str) -> Iterator[FieldViolation]:
-    """A constant that cannot be set would spoil every row."""
-    if is_empty(field.constant) or field.target.partition(".")[0] not in TARGETS:
-        return
-    try:
-        made = _Field.of(ImportField(target=field.target, constant=field.constant, type=field.type))
-        made.put({}, CustomerEvent(), {})
-    except (_RowErrorRaised, ValueError, KeyError, OSError) as error:
-        if not (field.time_format or field.time_zone):
-            yield FieldViolation(f"{where}.constant", f"{error}")
 
 
 def _type_of(value: Any) -> CustomerEventType.ValueType:

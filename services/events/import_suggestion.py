@@ -43,6 +43,31 @@ _KNOWN = {
         "orderdate",
     ),
 }
+# The same of products.
+_OF_PRODUCTS = {
+    "product_id": (
+        "productid",
+        "itemid",
+        "articleid",
+        "id",
+        "stockcode",
+        "sku",
+        "itemnumber",
+        "articlenumber",
+        "article",
+        "item",
+        "code",
+    ),
+    "sku": ("sku", "stockcode", "variantsku", "itemnumber", "articlenumber"),
+    "display_name": ("displayname", "productname", "itemname", "title", "name", "description"),
+    "brand": ("brand", "brandname", "vendor", "manufacturer"),
+    "category": ("category", "categoryname", "productcategory", "producttype", "department"),
+    "variant": ("variant", "variantname", "variation"),
+    "price": ("price", "unitprice", "listprice", "variantprice", "productprice"),
+    "currency": ("currency", "currencycode", "pricecurrency"),
+    "url": ("url", "producturl", "link"),
+    "image_url": ("imageurl", "imagelink", "imagesrc", "image", "picture"),
+}
 _OBJECTS = ("properties", "traits", "context")
 _TYPES = ("track", "identify", "page", "screen", "group", "alias", "account")
 _NAME = "Row Imported"
@@ -80,6 +105,31 @@ def suggest(columns: Sequence[str], rows: Sequence[Row]) -> ImportMapping:
     others = [column for column in columns if column not in taken.values()]
     fields += [_other(column, rest, rows) for column in others if _can_be_named(column)]
     return ImportMapping(fields=_distinct(fields)[:FIELDS_MAX])
+
+
+def suggest_products(columns: Sequence[str], rows: Sequence[Row]) -> ImportMapping:
+    """A mapping of the columns that say something of products.
+
+    A price without a currency is left out: which one it is nobody can tell from the file.
+    """
+    taken = {
+        target: column
+        for target, names in _OF_PRODUCTS.items()
+        if (column := _called(names, columns)) is not None and _can_be_named(column)
+    }
+    if not {"price", "currency"} <= taken.keys():
+        taken = {target: taken[target] for target in taken if target not in ("price", "currency")}
+    as_it_is = ImportValueType.IMPORT_VALUE_TYPE_UNSPECIFIED
+    return ImportMapping(
+        fields=[
+            ImportField(
+                target=target,
+                column=column,
+                type=_id_type(rows, column) if target in ("product_id", "sku") else as_it_is,
+            )
+            for target, column in taken.items()
+        ]
+    )
 
 
 def _can_be_named(column: str) -> bool:

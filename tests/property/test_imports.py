@@ -83,5 +83,5 @@ def test_a_suggested_mapping_maps_every_row_or_tells_why_not(table):
 
     mapper = Mapper.of(mapping, "imports/one")
     for number, row in enumerate(rows, start=1):
-        made = mapper.customer_event(number, row)
+        made = mapper.mapped(number, row)
         assert isinstance(made, RowError) or made.message_id

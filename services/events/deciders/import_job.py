@@ -6,7 +6,7 @@ if nothing happened to the import since it looked: then the rules below have the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -40,11 +40,12 @@ from rapport.events.v1.imports_pb2 import (
     StartImportRequest,
     UndoImportRequest,
 )
-from services.events.import_mapping import violations
+from services.events import import_mapping, import_products
 from services.kernel.command.decider import Decider
 from services.kernel.errors import (
     AlreadyExists,
     FailedPrecondition,
+    FieldViolation,
     InvalidArgument,
     NotFound,
 )
@@ -76,7 +77,15 @@ AT_WORK = (CHECKING, RUNNING, UNDOING)
 OPEN = (UPLOADING, READY, CHECKING, RUNNING, PAUSED)
 ENDED = (DONE, FAILED, CANCELLED)
 
+CUSTOMER_EVENTS = ImportKind.IMPORT_KIND_CUSTOMER_EVENTS
+PRODUCTS = ImportKind.IMPORT_KIND_PRODUCTS
+
 SOURCES = "sources/"
+
+_VIOLATIONS: Mapping[int, Callable[[ImportMapping], Iterator[FieldViolation]]] = {
+    CUSTOMER_EVENTS: import_mapping.violations,
+    PRODUCTS: import_products.violations,
+}
 
 # The fact, the states in which it is no news, and those in which it may be asked for.
 _MOVES: Mapping[type[Move], tuple[Callable[[], Message], Sequence[int], Sequence[int]]] = {
@@ -142,14 +151,17 @@ def create(command: CreateImportRequest, state: State) -> Sequence[Message]:
     source = command.source
     if source and (not source.startswith(SOURCES) or "/" in source[len(SOURCES) :]):
         raise InvalidArgument.of("source", f"must look like {SOURCES}{{id}}, or be empty")
+    kind = command.kind or CUSTOMER_EVENTS
+    if source and kind == PRODUCTS:
+        raise InvalidArgument.of("source", "the catalogue's entries come from no source")
     created = ImportCreated(
         display_name=name,
-        kind=command.kind or ImportKind.IMPORT_KIND_CUSTOMER_EVENTS,
+        kind=kind,
         source=source,
         format=readable(command.format),
     )
     if command.HasField("mapping"):
-        created.mapping.CopyFrom(checked(command.mapping))
+        created.mapping.CopyFrom(checked(command.mapping, kind))
     return [created]
 
 
@@ -176,7 +188,7 @@ def finish_upload(
 def map_rows(command: MapImportRequest, state: State) -> Sequence[Message]:
     """Rows are mapped in one way: from the start on the mapping stays."""
     require(command.name, state, UPLOADING, READY)
-    mapping = checked(command.mapping)
+    mapping = checked(command.mapping, state.kind)
     if serialised(mapping) == state.mapping:
         return []
     return [ImportMapped(mapping=mapping)]
@@ -192,11 +204,14 @@ def begin(command: CheckImportRequest | StartImportRequest, state: State) -> Seq
 
 
 def move(command: Move, state: State) -> Sequence[Message]:
-    """What is so already is no news."""
+    """What is so already is no news; what the catalogue says is said anew, not retracted."""
     fact, reached, allowed = _MOVES[type(command)]
     if state.state in reached:
         return []
     require(command.name, state, *allowed)
+    if isinstance(command, UndoImportRequest) and state.kind == PRODUCTS:
+        message = f"{command.name} recorded products: record or import what they shall be instead"
+        raise FailedPrecondition(message, resource=command.name, state=said_state(state.state))
     return [fact()]
 
 
@@ -211,9 +226,9 @@ def readable(file_format: ImportFormat) -> ImportFormat:
     return file_format
 
 
-def checked(mapping: ImportMapping) -> ImportMapping:
+def checked(mapping: ImportMapping, kind: int) -> ImportMapping:
     """Refuses a mapping by which no row can be mapped; names each reason."""
-    found = list(violations(mapping))
+    found = list(_VIOLATIONS[kind](mapping))
     if found:
         raise InvalidArgument(found)
     return mapping

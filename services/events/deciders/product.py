@@ -23,7 +23,7 @@ class State:
 
 def decide(command: ProductEntry, state: State) -> Sequence[Message]:
     """An entry that says the same as the last one is no news."""
-    if state.entry == _serialised(command.entry):
+    if state.entry == serialised(command.entry):
         return []
     return [ProductRecorded(entry=command.entry)]
 
@@ -32,7 +32,7 @@ def evolve(state: State, event: Message) -> State:
     """Returns the entry after an event."""
     match event:
         case ProductRecorded():
-            return State(entry=_serialised(event.entry))
+            return State(entry=serialised(event.entry))
     return state
 
 
@@ -71,5 +71,6 @@ def _check_price(entry: CatalogueEntry, path: str) -> None:
         raise InvalidArgument.of(f"{path}.amount_minor", f"lies between 0 and {AMOUNT_MINOR_MAX}")
 
 
-def _serialised(entry: CatalogueEntry) -> bytes:
+def serialised(entry: CatalogueEntry) -> bytes:
+    """The one form of entries that say the same."""
     return entry.SerializeToString(deterministic=True)

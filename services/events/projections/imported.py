@@ -1,4 +1,4 @@
-"""What an import brought into the log: asked of the log itself, and of the list of customer events.
+"""What an import brought into the log, and meets there: asked of the log itself, and of the list.
 
 The log is never behind; the list says which customer events are an import's at all.
 """
@@ -11,6 +11,7 @@ from rapport.events.v1.events_pb2 import (
     CustomerEventQuarantined,
     CustomerEventRecorded,
 )
+from services.events.deciders import product
 from services.events.import_outcomes import ACCEPTED, QUARANTINED
 from services.events.receipts import message_id_of, stream_of
 
@@ -98,6 +99,21 @@ async def present_of(
         if fact.customer_event.import_name == import_name:
             present.append(Present(message_id_of(row["stream"]), row["version"]))
     return present
+
+
+async def entries_in(
+    connection: Tx | Pool, event_types: EventTypes, workspace: str, product_ids: Iterable[str]
+) -> dict[str, tuple[int, product.State]]:
+    """The entries of products that the catalogue knows, each with the version its stream is at."""
+    streams = {product.DECIDER.stream(each): each for each in product_ids}
+    return {
+        streams[row["stream"]]: (
+            row["version"],
+            # The last entry counts, whole.
+            product.DECIDER.fold([event_types.message(row["type"], row["data"])]),
+        )
+        for row in await connection.fetch(_LAST, workspace, list(streams))
+    }
 
 
 async def listed_after(

@@ -99,6 +99,13 @@ _STATES = {
     for shown in (name, name.removeprefix("IMPORT_STATE_"))
 }
 
+_KINDS = {
+    shown: value
+    for name, value in ImportKind.items()
+    if value
+    for shown in (name, name.removeprefix("IMPORT_KIND_"))
+}
+
 IMPORTS = Listing(
     method="ListImports",
     table=Table("imports.imports", key="import_id", positions=Positions(partition="partition")),
@@ -108,6 +115,7 @@ IMPORTS = Listing(
             "display_name": Field(
                 "display_name", Kind.TEXT, sortable=True, immutable=True, nullable=False
             ),
+            "kind": Field("kind", Kind.ENUM, values=_KINDS, nullable=False),
             "source": Field("source", Kind.TEXT, sortable=True, immutable=True),
             "state": Field("state", Kind.ENUM, values=_STATES, nullable=False),
             "create_time": Field(

@@ -17,6 +17,7 @@ from services.events.deciders.import_job import (
     CHECKING,
     DECIDER,
     PAUSED,
+    PRODUCTS,
     READY,
     RUNNING,
     UPLOADING,
@@ -27,7 +28,7 @@ from services.events.deciders.import_job import (
     require,
 )
 from services.events.import_files import UnreadableFileError, sample
-from services.events.import_suggestion import suggest
+from services.events.import_suggestion import suggest, suggest_products
 from services.events.projections.importing import (
     Progresses,
     Work,
@@ -114,7 +115,9 @@ class ImportsService(ImportsServiceServicer):
             raise FailedPrecondition(
                 f"{request.name} cannot be read: {problem.detail}", resource=request.name
             ) from None
-        return pb.SuggestImportMappingResponse(mapping=suggest(columns, rows), columns=columns)
+        suggested = suggest_products if row.state.kind == PRODUCTS else suggest
+        mapping = suggested(columns, rows)
+        return pb.SuggestImportMappingResponse(mapping=mapping, columns=columns)
 
     async def MapImport(self, request: pb.MapImportRequest, _: Any) -> pb.MapImportResponse:
         return await self._change(request, pb.MapImportResponse)

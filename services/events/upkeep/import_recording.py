@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.message import Message
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent
 from rapport.events.v1.events_pb2 import ImportFailed, ImportFinished, ImportPaused
 from services.events.import_files import RowError, UnreadableFileError
+from services.events.import_mapping import Mapper
 from services.events.import_outcomes import (
     DUPLICATE,
     REFUSED,
-    added,
-    counts_of,
     settle,
 )
 from services.events.projections.imported import landed_since
@@ -22,11 +23,11 @@ from services.events.upkeep.import_reading import reading
 from services.kernel.errors import FailedPrecondition, ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from rapport.events.v1.service_pb2 import Receipt
     from services.events.import_outcomes import Outcome
-    from services.events.upkeep.import_reading import Reading, Rows
+    from services.events.upkeep.import_reading import Reading, RowMapper, Rows
     from services.events.upkeep.import_work import Claimed
 
 # All are kept, so a file with more than this is not worth going on with.
@@ -36,16 +37,41 @@ RECORD_ATTEMPTS_MAX = 10
 RETRY_PAUSE_S = 0.1
 RETRY_PAUSE_MAX_S = 2.0
 
+M = TypeVar("M", bound=Message)
+
 
 async def record(claimed: Claimed) -> None:
     """Goes on where the progress stands until all rows are recorded or the import cannot go on."""
     kept = await count_errors(claimed.kernel.pool, claimed.job)
+
+    async def run(found: Reading[CustomerEvent]) -> None:
+        await _Recording(claimed, found, kept).run()
+
+    await go_on(claimed, Mapper.of(claimed.mapping, claimed.name), run)
+
+
+async def go_on(
+    claimed: Claimed, mapper: RowMapper[M], run: Callable[[Reading[M]], Awaitable[None]]
+) -> None:
+    """Runs from where the progress stands; the import fails if its file cannot be opened."""
+    pool, sign_of_life = claimed.kernel.pool, claimed.sign_of_life
     try:
-        async with reading(claimed.kernel.pool, claimed.row, claimed.sign_of_life) as found:
-            await found.skip(claimed.progress.counts.rows, claimed.sign_of_life)
-            await _Recording(claimed, found, kept).run()
+        async with reading(pool, claimed.row, mapper, sign_of_life) as found:
+            await found.skip(claimed.progress.counts.rows, sign_of_life)
+            await run(found)
     except UnreadableFileError as problem:
         await claimed.end(_failed(claimed, problem))
+
+
+def ending(claimed: Claimed, rows: Rows[Any], kept: int) -> Message | None:
+    """What the import ends with when these rows are counted, if it ends; `kept` are row errors."""
+    problem = rows.problem
+    if kept > ROW_ERRORS_MAX:
+        detail = f"something is wrong with more than {ROW_ERRORS_MAX} rows"
+        problem = UnreadableFileError("ROW_ERRORS_TOO_MANY", detail)
+    if problem is not None:
+        return _failed(claimed, problem)
+    return ImportFinished(counts=claimed.progress.counts) if rows.is_last else None
 
 
 def _failed(claimed: Claimed, problem: UnreadableFileError) -> ImportFailed:
@@ -57,7 +83,7 @@ def _failed(claimed: Claimed, problem: UnreadableFileError) -> ImportFailed:
 class _Recording:
     """The batches of one import on their way into the log, one at a time."""
 
-    def __init__(self, claimed: Claimed, found: Reading, kept: int) -> None:
+    def __init__(self, claimed: Claimed, found: Reading[CustomerEvent], kept: int) -> None:
         self._claimed = claimed
         self._reading = found
         self._kept = kept
@@ -81,31 +107,29 @@ class _Recording:
             self._is_uncertain = False
 
     async def _save(
-        self, rows: Rows, outcomes: Sequence[Outcome], errors: Sequence[FoundError]
+        self,
+        rows: Rows[CustomerEvent],
+        outcomes: Sequence[Outcome],
+        errors: Sequence[FoundError],
     ) -> bool:
         """Saves what became of rows; tells whether the import has ended by it."""
-        progress, problem = self._claimed.progress, rows.problem
-        progress.counts = added(progress.counts, counts_of(outcomes, len(rows.errors)))
-        progress.read_bytes = rows.read_bytes
+        self._claimed.advance(outcomes, rows)
         self._kept += len(errors)
-        if self._kept > ROW_ERRORS_MAX:
-            detail = f"something is wrong with more than {ROW_ERRORS_MAX} rows"
-            problem = UnreadableFileError("ROW_ERRORS_TOO_MANY", detail)
-        if problem is not None:
-            await self._claimed.end(_failed(self._claimed, problem), errors)
-        elif rows.is_last:
-            progress.read_bytes = self._claimed.row.state.size_bytes
-            await self._claimed.end(ImportFinished(counts=progress.counts), errors)
-        else:
+        fact = ending(self._claimed, rows, self._kept)
+        if fact is None:
             await self._claimed.save(errors)
-        return rows.is_last or problem is not None
+        else:
+            await self._claimed.end(fact, errors)
+        return fact is not None
 
-    async def _record(self, rows: Rows) -> tuple[Sequence[Outcome], Sequence[FoundError]]:
+    async def _record(
+        self, rows: Rows[CustomerEvent]
+    ) -> tuple[Sequence[Outcome], Sequence[FoundError]]:
         """What became of each customer event, and what was wrong with those refused."""
-        if not rows.events:
+        if not rows.mapped:
             return (), ()
         receipts = await self._receipts(rows)
-        ids = [event.message_id for _, event in rows.events]
+        ids = [event.message_id for _, event in rows.mapped]
         outcomes = [receipt.outcome for receipt in receipts]
         landed: Mapping[str, Outcome] = {}
         if self._is_uncertain or DUPLICATE in outcomes:
@@ -121,12 +145,12 @@ class _Recording:
         settled = settle(ids, outcomes, landed)
         refused = [
             FoundError(number, RowError(receipt.reason, receipt.detail))
-            for (number, _), receipt, outcome in zip(rows.events, receipts, settled, strict=True)
+            for (number, _), receipt, outcome in zip(rows.mapped, receipts, settled, strict=True)
             if outcome == REFUSED
         ]
         return settled, refused
 
-    async def _receipts(self, rows: Rows) -> Sequence[Receipt]:
+    async def _receipts(self, rows: Rows[CustomerEvent]) -> Sequence[Receipt]:
         """Records the customer events, and again while nobody knows whether they are."""
         pause_s = RETRY_PAUSE_S
         for attempt in range(1, RECORD_ATTEMPTS_MAX + 1):
@@ -134,7 +158,7 @@ class _Recording:
                 async with asyncio.timeout(RECORD_TIMEOUT_S):
                     response = await self._claimed.recorder.record(
                         self._claimed.origin,
-                        [_copied(event) for _, event in rows.events],
+                        [_copied(event) for _, event in rows.mapped],
                         source=self._claimed.row.state.source,
                         import_name=self._claimed.name,
                         fence=self._claimed.fence,

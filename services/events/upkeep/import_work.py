@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rapport.events.v1.import_job_pb2 import ImportMapping
 from services.events.deciders.import_job import DECIDER
+from services.events.import_outcomes import added, counts_of
 from services.events.projections import importing
 from services.events.projections.importing import FoundError, Job, Progress
 from services.events.projections.imports import IMPORT_ROWS, Row
@@ -20,6 +22,9 @@ from services.kernel.views.view import append_with_views
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+    from services.events.import_outcomes import Outcome
+    from services.events.upkeep.import_reading import Rows
 
 LEASE_S = 30.0
 SAVE_TIMEOUT_S = 20.0
@@ -52,6 +57,11 @@ class Claimed:
         return DECIDER.name(self.job.import_id)
 
     @property
+    def mapping(self) -> ImportMapping:
+        """How its rows are mapped."""
+        return ImportMapping.FromString(self.row.state.mapping)
+
+    @property
     def origin(self) -> Origin:
         """In whose name it is recorded: who stands behind the import is said by its own events."""
         return Origin(self.job.workspace, self.name, self.name, causation_id="")
@@ -65,6 +75,12 @@ class Claimed:
         """Whether something happened to the import since it was claimed."""
         row = await IMPORT_ROWS.existing(self.kernel.pool, self.job.workspace, self.name)
         return row.version != self.row.version
+
+    def advance(self, outcomes: Sequence[Outcome], rows: Rows[Any]) -> None:
+        """Counts the next rows of the file with what became of those that could be mapped."""
+        counts = counts_of(outcomes, len(rows.errors))
+        self.progress.counts = added(self.progress.counts, counts)
+        self.progress.read_bytes = self.row.state.size_bytes if rows.is_last else rows.read_bytes
 
     async def sign_of_life(self) -> None:
         """Keeps the work, else raises FencedError."""

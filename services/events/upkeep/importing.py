@@ -3,8 +3,8 @@
 A few loops per process, in any number of processes. A worker owns an import by lease. What it does
 is saved batch by batch, so whoever takes over goes on where it was left: a batch that was recorded
 but not saved is recorded again, which changes nothing, and its rows are counted as what they became
-the first time. Nothing is recorded, and nothing appended, once something has happened to the import
-that the worker did not see.
+the first time; of products a batch and its progress are one transaction. Nothing is recorded, and
+nothing appended, once something has happened to the import that the worker did not see.
 """
 
 from __future__ import annotations
@@ -19,10 +19,18 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from rapport.events.v1.events_pb2 import ImportFailed
-from services.events.deciders.import_job import CHECKING, DECIDER, RUNNING, UNDOING
+from services.events.deciders.import_job import (
+    CHECKING,
+    CUSTOMER_EVENTS,
+    DECIDER,
+    PRODUCTS,
+    RUNNING,
+    UNDOING,
+)
 from services.events.projections import importing, uploads
 from services.events.projections.importing import Job, Work
 from services.events.projections.imports import IMPORT_ROWS
+from services.events.upkeep.import_cataloguing import check_products, record_products
 from services.events.upkeep.import_checking import check
 from services.events.upkeep.import_recording import record
 from services.events.upkeep.import_undoing import undo
@@ -49,10 +57,12 @@ RETRY_PAUSE_S = 0.2
 RETRY_PAUSE_MAX_S = 5.0
 
 _WORKS: dict[int, Work] = {CHECKING: Work.CHECK, RUNNING: Work.RECORD, UNDOING: Work.UNDO}
-_DOERS: dict[Work, Callable[[Claimed], Awaitable[None]]] = {
-    Work.CHECK: check,
-    Work.RECORD: record,
-    Work.UNDO: undo,
+_DOERS: dict[tuple[int, Work], Callable[[Claimed], Awaitable[None]]] = {
+    (CUSTOMER_EVENTS, Work.CHECK): check,
+    (CUSTOMER_EVENTS, Work.RECORD): record,
+    (CUSTOMER_EVENTS, Work.UNDO): undo,
+    (PRODUCTS, Work.CHECK): check_products,
+    (PRODUCTS, Work.RECORD): record_products,
 }
 
 _log = structlog.get_logger(__name__)
@@ -124,7 +134,7 @@ class ImportUpkeep:
     async def _work(self, claimed: Claimed) -> None:
         """Does what is to be done, until it is over, cannot go on now, or is somebody else's."""
         try:
-            await _DOERS[claimed.job.work](claimed)
+            await _DOERS[claimed.row.state.kind, claimed.job.work](claimed)
         except (FencedError, Aborted) as error:
             _log.info("import.left", name=claimed.name, reason=str(error))
         except Exception as error:

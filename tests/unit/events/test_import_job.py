@@ -28,7 +28,7 @@ from services.kernel.errors import (
     NotFound,
 )
 from services.kernel.testing import Spec
-from tests.imports_world import mapping
+from tests.imports_world import mapping, product_mapping
 
 NAME = "imports/one"
 CSV = ImportFormat(type=ImportFileType.IMPORT_FILE_TYPE_CSV)
@@ -199,3 +199,35 @@ def test_why_an_import_failed_is_told_after_it_was_undone():
 
     assert (UNDONE, "BUG") == (failed.state, failed.reason)
     assert DONE == DECIDER.fold(STATES["DONE"]).state
+
+
+PRODUCTS = {"display_name": "A file", "kind": ImportKind.IMPORT_KIND_PRODUCTS, "format": CSV}
+OF_PRODUCTS = product_mapping(product_id="id")
+
+
+def test_an_import_of_products_is_mapped_as_products_are():
+    create = pb.CreateImportRequest(**PRODUCTS, mapping=OF_PRODUCTS)
+
+    Spec(DECIDER).when(create).then(facts.ImportCreated(**PRODUCTS, mapping=OF_PRODUCTS))
+    for kind, wrong in ((PRODUCTS, MAPPING), (PRODUCTS | {"kind": 1}, OF_PRODUCTS)):
+        ask = pb.MapImportRequest(name=NAME, mapping=wrong)
+        Spec(DECIDER).given(facts.ImportCreated(**kind)).when(ask).then_refused(InvalidArgument)
+
+
+def test_products_come_from_no_source():
+    create = pb.CreateImportRequest(**PRODUCTS, source="sources/shop")
+
+    refusal = Spec(DECIDER).when(create).then_refused(InvalidArgument)
+
+    assert ["source"] == [violation.field for violation in refusal.violations]
+
+
+@pytest.mark.parametrize("state", ["DONE", "FAILED", "CANCELLED"])
+def test_an_import_of_products_is_not_undone(state):
+    given = [facts.ImportCreated(**PRODUCTS, mapping=OF_PRODUCTS), *STATES[state][1:]]
+
+    spec = Spec(DECIDER).given(*given).when(pb.UndoImportRequest(name=NAME))
+
+    refusal = spec.then_refused(FailedPrecondition, reason="STATE_FORBIDS")
+    assert (NAME, state) == (refusal.metadata["resource"], refusal.metadata["state"])
+    assert "record or import" in refusal.message

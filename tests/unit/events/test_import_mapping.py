@@ -34,7 +34,7 @@ def field(target, column="v", **options):
 def mapped(*fields, number=1, **row):
     mapping = ImportMapping(fields=[TRACK, *fields])
     assert not list(violations(mapping))
-    return Mapper.of(mapping, "imports/one").customer_event(number, row)
+    return Mapper.of(mapping, "imports/one").mapped(number, row)
 
 
 def wrong(*fields):
@@ -70,10 +70,10 @@ def test_a_row_without_a_message_id_gets_one_that_it_gets_again():
 def test_the_type_may_come_from_a_column(word):
     mapper = Mapper.of(ImportMapping(fields=[field("type")]), "imports/one")
 
-    event = mapper.customer_event(1, {"v": word})
+    event = mapper.mapped(1, {"v": word})
 
     assert CustomerEventType.CUSTOMER_EVENT_TYPE_IDENTIFY == event.type
-    assert "VALUE_INVALID" == mapper.customer_event(1, {"v": "click"}).reason
+    assert "VALUE_INVALID" == mapper.mapped(1, {"v": "click"}).reason
 
 
 @pytest.mark.parametrize(

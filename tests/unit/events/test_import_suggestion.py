@@ -3,8 +3,9 @@
 import pytest
 
 from rapport.events.v1.import_job_pb2 import ImportValueType
+from services.events import import_products
 from services.events.import_mapping import violations
-from services.events.import_suggestion import suggest
+from services.events.import_suggestion import suggest, suggest_products
 
 RETAIL = [
     "InvoiceNo",
@@ -74,3 +75,37 @@ def test_whatever_columns_are_called_the_suggestion_can_be_used(columns):
     mapping = suggest(columns, [])
 
     assert [] == [each for each in violations(mapping) if "constant" not in each.field]
+
+
+def told_of_products(columns, rows=()):
+    mapping = suggest_products(columns, rows)
+    assert not list(import_products.violations(mapping))
+    return {field.target: field.column for field in mapping.fields}
+
+
+def test_columns_of_products_are_known_by_what_they_are_usually_called():
+    columns = ["id", "Title", "SKU", "Vendor", "Product Type", "Image Src", "weight"]
+
+    assert {
+        "product_id": "id",
+        "sku": "SKU",
+        "display_name": "Title",
+        "brand": "Vendor",
+        "category": "Product Type",
+        "image_url": "Image Src",
+    } == told_of_products(columns)
+
+
+def test_a_price_is_suggested_with_its_currency_only():
+    assert {"product_id": "StockCode", "sku": "StockCode", "display_name": "Description"} == (
+        told_of_products(RETAIL, [LINE])
+    )
+    assert {"price": "UnitPrice", "currency": "Currency"}.items() <= (
+        told_of_products([*RETAIL, "Currency"], [LINE]).items()
+    )
+
+
+def test_a_product_id_that_was_a_number_once_is_whole():
+    [field] = suggest_products(["Item ID"], [{"Item ID": "17850.0"}]).fields
+
+    assert ImportValueType.IMPORT_VALUE_TYPE_INTEGER == field.type
