@@ -142,8 +142,8 @@ class ImportUpkeep:
             with suppress(Exception):  # else the lease ends by itself
                 async with asyncio.timeout(CLAIM_TIMEOUT_S):
                     await importing.release(
-                    self._kernel.pool, claimed.job, claimed.progress.epoch, pause_s
-                )
+                        self._kernel.pool, claimed.job, claimed.progress.epoch, pause_s
+                    )
 
     async def _give_up(self, claimed: Claimed, error: Exception) -> None:
         """Fails an import that failed too often without getting on; undoing is never given up."""
