@@ -5,9 +5,16 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
+from rapport.events.v1.customer_event_pb2 import CustomerEvent
+from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
+from services.events.import_outcomes import QUARANTINED
+from services.events.projections.imported import landed_since
+from services.events.receipts import stream_of
 from services.events.upkeep import import_undoing
 from services.events.upkeep import importing as upkeep
 from services.events.upkeep.importing import ImportMetrics, ImportUpkeep
+from services.kernel.log.database import transaction
+from services.kernel.log.log import Append, NewEvent, Origin
 from tests.import_workers import Workers
 from tests.imports_world import counts, csv_file, people
 
@@ -76,3 +83,21 @@ async def test_a_bell_that_never_rests_keeps_no_worker_busy(workers, monkeypatch
             await idle.run()
 
     assert 2 <= looks <= 6
+
+
+async def test_a_row_that_left_quarantine_before_it_was_counted_counts_as_quarantined(workers):
+    name, kept = "imports/one", CustomerEvent(message_id="m-1", import_name="imports/one")
+    facts = [
+        CustomerEventQuarantined(customer_event=kept),
+        CustomerEventRecorded(customer_event=kept),
+    ]
+    origin = Origin("acme", name, name, causation_id="")
+    async with transaction(workers.pool) as tx:
+        appends = [Append(origin, stream_of("m-1"), [NewEvent(fact) for fact in facts])]
+        await workers.kernel.log.append(tx, appends)
+
+    landed = await landed_since(
+        workers.pool, workers.kernel.event_types, "acme", name, ["m-1"], heads=[0]
+    )
+
+    assert {"m-1": QUARANTINED} == landed
