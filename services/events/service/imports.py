@@ -50,6 +50,7 @@ from services.events.projections.uploads import (
 )
 from services.kernel.command.decider import Decided
 from services.kernel.errors import FailedPrecondition, OutOfRange, ResourceExhausted
+from services.kernel.log.bell import heard_within
 from services.kernel.rpc.caller import current_caller, draining
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ SAMPLE_ROWS_MAX = 100
 SAMPLE_BYTES_MAX = 4 * 1024 * 1024
 # How long a watch goes without looking; progress is saved about as often.
 WATCH_INTERVAL_S = 0.5
+WATCH_PAUSE_S = 0.1
 
 M = TypeVar("M", bound=Message)
 
@@ -172,7 +174,9 @@ class ImportsService(ImportsServiceServicer):
                 if shown.state not in WATCHED:
                     return
                 told = shown
-                await _next_look(heard)
+                # Whatever is recorded rings the bell, too: that alone is no reason to look at once.
+                await asyncio.sleep(WATCH_PAUSE_S)
+                await heard_within(heard, WATCH_INTERVAL_S)
 
     async def _change(self, request: Any, response: Callable[..., M]) -> M:
         return await self._execute(DECIDER.aggregate_id(request.name), request, response)
@@ -232,11 +236,3 @@ class ImportsService(ImportsServiceServicer):
 
 WATCHED = (UPLOADING, READY, *AT_WORK, PAUSED)
 """States in which there is something to wait for."""
-
-
-async def _next_look(heard: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(WATCH_INTERVAL_S):
-            await heard.wait()
-    except TimeoutError:
-        return

@@ -28,6 +28,7 @@ from services.events.upkeep.import_recording import record
 from services.events.upkeep.import_undoing import undo
 from services.events.upkeep.import_work import LEASE_S, Claimed
 from services.kernel.errors import Aborted, ResourceExhausted, Unavailable
+from services.kernel.log.bell import heard_within
 from services.kernel.log.database import is_passing, transaction
 from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.projection import reason_of
@@ -163,8 +164,4 @@ def _may_pass(error: Exception) -> bool:
 
 async def _wait(heard: asyncio.Event, wait_s: float) -> None:
     await asyncio.sleep(min(LOOK_PAUSE_S, wait_s))
-    try:
-        async with asyncio.timeout(wait_s):
-            await heard.wait()
-    except TimeoutError:
-        return
+    await heard_within(heard, wait_s)

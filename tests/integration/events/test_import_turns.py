@@ -7,14 +7,19 @@ from prometheus_client import CollectorRegistry
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent
 from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
+from rapport.events.v1.imports_pb2 import WatchImportRequest
 from services.events.import_outcomes import QUARANTINED
 from services.events.projections.imported import landed_since
 from services.events.receipts import stream_of
+from services.events.service import imports
+from services.events.service.imports import ImportsService
 from services.events.upkeep import import_undoing
 from services.events.upkeep import importing as upkeep
 from services.events.upkeep.importing import ImportMetrics, ImportUpkeep
+from services.kernel.clock import SystemClock
 from services.kernel.log.database import transaction
 from services.kernel.log.log import Append, NewEvent, Origin
+from services.kernel.rpc.caller import acting_as, own_caller
 from tests.import_workers import Workers
 from tests.imports_world import counts, csv_file, people
 
@@ -81,6 +86,31 @@ async def test_a_bell_that_never_rests_keeps_no_worker_busy(workers, monkeypatch
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(5 * upkeep.LOOK_PAUSE_S):
             await idle.run()
+
+    assert 2 <= looks <= 6
+
+
+async def test_a_bell_that_never_rests_keeps_no_watch_busy(workers, monkeypatch):
+    name = await workers.ready(people(3), import_id="one")
+    shown, looks = ImportsService._shown, 0
+
+    async def ringing(*args):
+        nonlocal looks
+        looks += 1
+        workers.kernel.bell.ring()
+        return await shown(*args)
+
+    monkeypatch.setattr(ImportsService, "_shown", ringing)
+    service = ImportsService(workers.kernel)
+    clock, scopes = SystemClock(), frozenset({"*"})
+
+    async def watch():
+        async for _ in service.WatchImport(WatchImportRequest(name=name), None):
+            pass
+
+    caller = own_caller("api_keys/tests", clock=clock, scopes=scopes, workspace="acme")
+    with acting_as(caller), pytest.raises(TimeoutError):
+        await asyncio.wait_for(watch(), 5 * imports.WATCH_PAUSE_S)
 
     assert 2 <= looks <= 6
 
