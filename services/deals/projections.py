@@ -31,7 +31,6 @@ from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.database import transaction
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.sql import Tx
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
@@ -222,19 +221,10 @@ class DealsView:
 
 async def list_deals(pool: Pool, workspace: str, request: ListDealsRequest) -> ListDealsResponse:
     """Returns a page of deals."""
-    heads = await read_heads(pool)
-    query = DEALS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
+    rows, next_page_token = await DEAL_ROWS.page(pool, DEALS, workspace, request)
     return ListDealsResponse(
-        deals=[deal_of(row.aggregate_id, row) for row in map(DEAL_ROWS.row, page.rows)],
-        next_page_token=page.next_page_token,
+        deals=[deal_of(row.aggregate_id, row) for row in rows],
+        next_page_token=next_page_token,
     )
 
 

@@ -32,6 +32,8 @@ Fact = CustomerEventRecorded | CustomerEventQuarantined
 _STREAM_PREFIX = "message-"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
+_NO_TYPE = CustomerEventType.CUSTOMER_EVENT_TYPE_UNSPECIFIED
+_TYPES = frozenset(CustomerEventType.values())
 
 _ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
 _DUPLICATE = ReceiptOutcome.RECEIPT_OUTCOME_DUPLICATE
@@ -50,11 +52,15 @@ class Place:
 
 
 class Fresh(NamedTuple):
-    """A customer event that may go into the log, when it happened, and who must not be in it."""
+    """A customer event that may go into the log, when it happened, and who must not be in it.
+
+    `quarantine` says why it is one that goes into quarantine.
+    """
 
     fact: Fact
     occur_time: datetime
     suspects: frozenset[str]
+    quarantine: Refusal | None = None
 
 
 class Tally(NamedTuple):
@@ -101,7 +107,9 @@ class Batch:
         self._suspicious: list[tuple[Receipt, Fresh]] = []
         for place, customer_event in enumerate(sent):
             kind = customer_event.type
-            self._kinds.append((kind, customer_event.name if kind == _TRACK else ""))
+            # A number that is no type is as good as none: there are more of them than are counted.
+            known = kind if kind in _TYPES else _NO_TYPE
+            self._kinds.append((known, customer_event.name if kind == _TRACK else ""))
             self._receipts.append(self._judge(customer_event, place))
 
     @property
@@ -131,8 +139,10 @@ class Batch:
             stream = stream_of(receipt.message_id)
             place = recorded.get(stream)
             if place is not None and stream not in told:
-                is_recorded = isinstance(self.fresh[stream].fact, CustomerEventRecorded)
-                receipt.outcome = _ACCEPTED if is_recorded else _QUARANTINED
+                why = self.fresh[stream].quarantine
+                receipt.outcome = _ACCEPTED if why is None else _QUARANTINED
+                if why is not None:
+                    receipt.reason, receipt.detail = why.reason, why.detail
                 told.add(stream)
             else:
                 receipt.outcome = _DUPLICATE
@@ -166,8 +176,6 @@ class Batch:
         if isinstance(found, SampledOut):
             return Receipt(message_id=message_id, outcome=_SAMPLED_OUT)
         receipt = Receipt(message_id=message_id)
-        if found.quarantine is not None:
-            receipt.reason, receipt.detail = found.quarantine.reason, found.quarantine.detail
         stream = stream_of(message_id)
         if self._inlet.door.has_suppressions:
             # The first of a message id may turn out to be suppressed: then the next counts.
@@ -195,7 +203,8 @@ class Batch:
         suspects: frozenset[str] = frozenset()
         if self._inlet.door.has_suppressions:
             suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.carried))
-        return Fresh(fact, _EPOCH + timedelta(microseconds=occur_us), suspects)
+        occur_time = _EPOCH + timedelta(microseconds=occur_us)
+        return Fresh(fact, occur_time, suspects, admitted.quarantine)
 
 
 def stream_of(message_id: str) -> str:

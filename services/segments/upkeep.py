@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from services.kernel.log.bell import heard_within
 from services.kernel.log.database import is_conflict, is_passing, transaction
 from services.kernel.log.log import Append
 from services.kernel.log.sql import Tx
@@ -97,7 +98,7 @@ class Upkeep:
                     pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
                     heard.clear()
                 if wait_s > 0:
-                    await _wait(heard, min(wait_s, SAFETY_POLL_S))
+                    await heard_within(heard, min(wait_s, SAFETY_POLL_S))
 
     async def step(self) -> bool:
         """Does a bounded part of what is to be done; tells whether there was anything."""
@@ -226,11 +227,3 @@ def _just(segment: tuple[str, str] | None) -> Sequence[MemberKey]:
         return []
     workspace, segment_id = segment
     return [(workspace, ITSELF, segment_id)]
-
-
-async def _wait(heard: asyncio.Event, wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(wait_s):
-            await heard.wait()
-    except TimeoutError:
-        return

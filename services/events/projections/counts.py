@@ -48,6 +48,7 @@ create table {schema}.counts (
     count bigint not null,
     primary key (workspace, hour, source, type, name, outcome, reason)
 );
+create index on {schema}.counts (hour);
 """
 
 TURNED_AWAY_TABLES = """
@@ -63,6 +64,7 @@ create table if not exists door.turned_away (
     count bigint not null,
     primary key (workspace, hour, source, type, name, outcome, reason)
 );
+create index if not exists turned_away_by_hour on door.turned_away (hour);
 """
 """What the door itself counts is no view: it is not in the log."""
 
@@ -98,9 +100,9 @@ _BOTH = f"""(
 
 _TOTALS = """
 select outcome, sum(count)::bigint as count from (
-    select outcome, count from customer_events.counts
+    select outcome, count from customer_events.counts where hour >= $1
     union all
-    select outcome, count from door.turned_away
+    select outcome, count from door.turned_away where hour >= $1
 ) counts
 group by outcome
 """
@@ -190,9 +192,9 @@ async def list_counts(
     return [_told(row) for row in page.rows], page.next_page_token
 
 
-async def totals(pool: Pool) -> dict[ReceiptOutcome.ValueType, int]:
-    """How many customer events of all workspaces ever came to each outcome."""
-    return {row["outcome"]: row["count"] for row in await pool.fetch(_TOTALS)}
+async def totals(pool: Pool, since: datetime) -> dict[int, int]:
+    """How many customer events of all workspaces came to each outcome since an hour began."""
+    return {row["outcome"]: row["count"] for row in await pool.fetch(_TOTALS, since)}
 
 
 def _told(row: Row) -> CustomerEventCount:

@@ -29,6 +29,7 @@ select e.type, e.data
 from unnest($2::text[]) asked(stream)
 join kernel.events e on e.workspace = $1 and e.stream = asked.stream
 where e.position > ($3::bigint[])[e.partition + 1]
+order by e.version desc
 """
 
 _LAST = """
@@ -69,7 +70,10 @@ async def landed_since(
     message_ids: Iterable[str],
     heads: Sequence[int],
 ) -> dict[str, Outcome]:
-    """Which of the message ids an import brought into the log after its heads were these."""
+    """Which of the message ids an import brought into the log after its heads were these.
+
+    Each with what it became then: one that has left quarantine meanwhile got in by quarantine.
+    """
     streams = [stream_of(message_id) for message_id in dict.fromkeys(message_ids)]
     landed: dict[str, Outcome] = {}
     for row in await pool.fetch(_LANDED, workspace, streams, heads):

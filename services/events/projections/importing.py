@@ -119,12 +119,8 @@ set rows = $6, accepted = $7, duplicate = $8, refused = $9, quarantined = $10, s
 returning heads
 """
 
-_RENEW = f"""
+_LEASE = f"""
 update importing.progress set lease_until = now() + make_interval(secs => $6) {_MINE}
-"""
-
-_RELEASE = f"""
-update importing.progress set lease_until = '-infinity' {_MINE}
 """
 
 _COUNT_FAILURE = f"""
@@ -257,13 +253,13 @@ async def save(tx: Tx, job: Job, progress: Progress, lease_s: float) -> Sequence
 
 async def renew(pool: Pool, job: Job, epoch: int, lease_s: float) -> None:
     """Keeps a job while nothing is saved, else raises FencedError."""
-    if await pool.execute(_RENEW, *job, epoch, lease_s) != "UPDATE 1":
+    if await pool.execute(_LEASE, *job, epoch, lease_s) != "UPDATE 1":
         raise FencedError(f"{job} was taken over")
 
 
-async def release(pool: Pool, job: Job, epoch: int) -> None:
-    """Lets another worker take a job over at once."""
-    await pool.execute(_RELEASE, *job, epoch)
+async def release(pool: Pool, job: Job, epoch: int, pause_s: float) -> None:
+    """Lets another worker take a job over after a pause."""
+    await pool.execute(_LEASE, *job, epoch, pause_s)
 
 
 async def count_failure(pool: Pool, job: Job, epoch: int) -> int:

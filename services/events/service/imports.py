@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
@@ -49,8 +50,9 @@ from services.events.projections.uploads import (
     tail_of,
     uploaded_bytes,
 )
-from services.kernel.command.decider import Decided
+from services.kernel.command.decider import Decided, Decider
 from services.kernel.errors import FailedPrecondition, OutOfRange, ResourceExhausted
+from services.kernel.log.bell import heard_within
 from services.kernel.rpc.caller import current_caller, draining
 
 if TYPE_CHECKING:
@@ -65,8 +67,17 @@ SAMPLE_ROWS_MAX = 100
 SAMPLE_BYTES_MAX = 4 * 1024 * 1024
 # How long a watch goes without looking; progress is saved about as often.
 WATCH_INTERVAL_S = 0.5
+WATCH_PAUSE_S = 0.1
 
 M = TypeVar("M", bound=Message)
+
+
+def _refuse(_command: Command, _state: State) -> Sequence[Message]:
+    raise ResourceExhausted("OPEN_IMPORTS_MAX", OPEN_IMPORTS_MAX)
+
+
+FULL = replace(DECIDER, decide=_refuse)
+"""The rules where no import can be created any more: one that was is still answered for."""
 
 
 class ImportsService(ImportsServiceServicer):
@@ -78,10 +89,10 @@ class ImportsService(ImportsServiceServicer):
     async def CreateImport(
         self, request: pb.CreateImportRequest, _: Any
     ) -> pb.CreateImportResponse:
-        if await count_open(self._kernel.pool, current_caller().workspace) >= OPEN_IMPORTS_MAX:
-            raise ResourceExhausted("OPEN_IMPORTS_MAX", OPEN_IMPORTS_MAX)
+        count = await count_open(self._kernel.pool, current_caller().workspace)
+        decider = DECIDER if count < OPEN_IMPORTS_MAX else FULL
         import_id = request.import_id or str(self._kernel.new_id())
-        return await self._execute(import_id, request, pb.CreateImportResponse)
+        return await self._execute(import_id, request, pb.CreateImportResponse, decider)
 
     async def UploadImportChunk(
         self, request: pb.UploadImportChunkRequest, _: Any
@@ -101,8 +112,8 @@ class ImportsService(ImportsServiceServicer):
         self, request: pb.FinishImportUploadRequest, _: Any
     ) -> pb.FinishImportUploadResponse:
         import_id = DECIDER.aggregate_id(request.name)
-        upload = await self._upload(import_id)
-        return await self._execute(import_id, request, pb.FinishImportUploadResponse, upload)
+        decider = decider_with(await self._upload(import_id))
+        return await self._execute(import_id, request, pb.FinishImportUploadResponse, decider)
 
     async def SuggestImportMapping(
         self, request: pb.SuggestImportMappingRequest, _: Any
@@ -175,7 +186,9 @@ class ImportsService(ImportsServiceServicer):
                 if shown.state not in WATCHED:
                     return
                 told = shown
-                await _next_look(heard)
+                # Whatever is recorded rings the bell, too: that alone is no reason to look at once.
+                await asyncio.sleep(WATCH_PAUSE_S)
+                await heard_within(heard, WATCH_INTERVAL_S)
 
     async def _change(self, request: Any, response: Callable[..., M]) -> M:
         return await self._execute(DECIDER.aggregate_id(request.name), request, response)
@@ -185,10 +198,9 @@ class ImportsService(ImportsServiceServicer):
         import_id: str,
         command: Command,
         response: Callable[..., M],
-        upload: Upload | None = None,
+        decider: Decider[Command, State] = DECIDER,
     ) -> M:
         """Executes a command on an import and answers with what became of it."""
-        decider = DECIDER if upload is None else decider_with(upload)
         known = await self._progress(current_caller().workspace, import_id)
 
         def respond(decided: Decided[State]) -> M:
@@ -235,11 +247,3 @@ class ImportsService(ImportsServiceServicer):
 
 WATCHED = (UPLOADING, READY, *AT_WORK, PAUSED)
 """States in which there is something to wait for."""
-
-
-async def _next_look(heard: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(WATCH_INTERVAL_S):
-            await heard.wait()
-    except TimeoutError:
-        return

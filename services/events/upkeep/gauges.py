@@ -7,6 +7,7 @@ tells the same numbers, those of all workspaces: take the largest, not the sum.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,11 +26,18 @@ STEP_TIMEOUT_S = 30.0
 QUARANTINE_WARN_SIZE = 1_000
 """From so many customer events in quarantine on it is worth a line in the log, and an alert."""
 
+_HOUR = timedelta(hours=1)
+_OUTCOMES = {
+    name.removeprefix("RECEIPT_OUTCOME_").lower(): outcome
+    for name, outcome in ReceiptOutcome.items()
+    if outcome
+}
+
 _log = structlog.get_logger(__name__)
 
 
 class EventsGauges:
-    """What of customer events waits, and what became of all that ever came."""
+    """What of customer events waits, and what became of those that came lately."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.waiting = Gauge(
@@ -43,8 +51,8 @@ class EventsGauges:
             registry=registry,
         )
         self.outcomes = Gauge(
-            "rapport_customer_events",
-            "Customer events that came, by outcome; one that left quarantine is accepted, too",
+            "rapport_customer_events_lately",
+            "Customer events that came in this hour and the one before, by outcome",
             ("outcome",),
             registry=registry,
         )
@@ -76,9 +84,11 @@ class GaugesUpkeep:
             age_s = (self._kernel.clock.now() - found.oldest_time).total_seconds()
         self._gauges.waiting.set(found.number)
         self._gauges.oldest_age_s.set(max(age_s, 0.0))
-        for outcome, number in (await totals(self._kernel.pool)).items():
-            name = ReceiptOutcome.Name(outcome).removeprefix("RECEIPT_OUTCOME_").lower()
-            self._gauges.outcomes.labels(name).set(number)
+        # All that ever came would take longer to sum up with each day.
+        hour = self._kernel.clock.now().replace(minute=0, second=0, microsecond=0)
+        lately = await totals(self._kernel.pool, hour - _HOUR)
+        for name, outcome in _OUTCOMES.items():
+            self._gauges.outcomes.labels(name).set(lately.get(outcome, 0))
         self._warn(found.number)
 
     def _warn(self, number: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted, ImportUndone
 from services.events.projections.customer_events import SOURCE, VIEW
 from services.events.projections.imported import listed_after, present_of, quarantined_after
 from services.events.receipts import stream_of
+from services.kernel.log.bell import heard_within
 from services.kernel.log.log import Append, NewEvent, read_heads
 from services.kernel.views.checkpoint import read_positions
 
@@ -81,8 +81,4 @@ async def _until_listed(claimed: Claimed) -> None:
             if all(reached.get((SOURCE, n), 0) >= head for n, head in heads.items()):
                 return
             await claimed.sign_of_life()
-            try:
-                async with asyncio.timeout(SAFETY_POLL_S):
-                    await heard.wait()
-            except TimeoutError:
-                continue
+            await heard_within(heard, SAFETY_POLL_S)

@@ -36,6 +36,7 @@ from services.events.upkeep.import_recording import record
 from services.events.upkeep.import_undoing import undo
 from services.events.upkeep.import_work import LEASE_S, Claimed
 from services.kernel.errors import Aborted, ResourceExhausted, Unavailable
+from services.kernel.log.bell import heard_within
 from services.kernel.log.database import is_passing, transaction
 from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.projection import reason_of
@@ -53,6 +54,10 @@ FAILURES_MAX = 5
 CLAIM_TIMEOUT_S = 5.0
 CHUNKS_PER_DROP_MAX = 64
 SAFETY_POLL_S = 5.0
+# The bell rings with each append: it is not looked for imports more often than this.
+LOOK_PAUSE_S = 0.2
+# How long an import that made trouble waits, so that the others have their turn.
+TROUBLE_PAUSE_S = 5.0
 RETRY_PAUSE_S = 0.2
 RETRY_PAUSE_MAX_S = 5.0
 
@@ -133,11 +138,13 @@ class ImportUpkeep:
 
     async def _work(self, claimed: Claimed) -> None:
         """Does what is to be done, until it is over, cannot go on now, or is somebody else's."""
+        pause_s = 0.0
         try:
             await _DOERS[claimed.row.state.kind, claimed.job.work](claimed)
         except (FencedError, Aborted) as error:
             _log.info("import.left", name=claimed.name, reason=str(error))
         except Exception as error:
+            pause_s = TROUBLE_PAUSE_S
             self._metrics.troubled.labels(claimed.job.work).inc()
             if not _may_pass(error):
                 await self._give_up(claimed, error)
@@ -145,7 +152,9 @@ class ImportUpkeep:
         finally:
             with suppress(Exception):  # else the lease ends by itself
                 async with asyncio.timeout(CLAIM_TIMEOUT_S):
-                    await importing.release(self._kernel.pool, claimed.job, claimed.progress.epoch)
+                    await importing.release(
+                        self._kernel.pool, claimed.job, claimed.progress.epoch, pause_s
+                    )
 
     async def _give_up(self, claimed: Claimed, error: Exception) -> None:
         """Fails an import that failed too often without getting on; undoing is never given up."""
@@ -164,8 +173,5 @@ def _may_pass(error: Exception) -> bool:
 
 
 async def _wait(heard: asyncio.Event, wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(wait_s):
-            await heard.wait()
-    except TimeoutError:
-        return
+    await asyncio.sleep(min(LOOK_PAUSE_S, wait_s))
+    await heard_within(heard, wait_s)

@@ -6,7 +6,7 @@ It says neither what happened nor how often: who hears it looks for himself.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,3 +33,10 @@ class Bell:
             yield heard
         finally:
             self._listeners.discard(heard)
+
+
+async def heard_within(heard: asyncio.Event, wait_s: float) -> None:
+    """Waits for a ring; goes on without one when the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await heard.wait()

@@ -7,9 +7,9 @@ no relay and no NATS. What was just appended here comes from memory, as it was a
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from services.kernel.log.bell import heard_within
 from services.kernel.log.log import read_partition
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class LogReader:
                 left_s = deadline_s - loop.time()
                 if left_s <= 0:
                     return []
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left_s, SAFETY_POLL_S)):
-                        await grown.wait()
+                await heard_within(grown, min(left_s, SAFETY_POLL_S))
 
     async def _read(self, limit: int) -> Sequence[Logged]:
         recent = self._log.recent.after(self._partition, self._position, limit)

@@ -31,6 +31,10 @@ class _Run:
     newer_bytes: int = 0
     kept_at_s: float = 0.0
 
+    @property
+    def is_old(self) -> bool:
+        return _now_s() - self.kept_at_s > RECENT_S_MAX
+
     def after(self, position: int, limit: int) -> Sequence[Recorded]:
         for events in (self.newer, self.older):
             if events and events[0].position <= position + 1:
@@ -57,14 +61,14 @@ class Recent:
         run = self._runs.get(partition)
         if run is None:
             return ()
-        if _now_s() - run.kept_at_s > RECENT_S_MAX:
+        if run.is_old:
             del self._runs[partition]
             return ()
         return run.after(position, limit)
 
     def _keep(self, partition: int, events: list[Recorded], size_bytes: int) -> None:
         run = self._runs.get(partition)
-        if run is None or run.newer[-1].position + 1 != events[0].position:
+        if run is None or run.is_old or run.newer[-1].position + 1 != events[0].position:
             run = self._runs[partition] = _Run()
         elif run.newer_bytes + size_bytes > self._bytes_max // 2:
             run.older, run.newer, run.newer_bytes = run.newer, [], 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from services.kernel.errors import NotFound
+from services.kernel.log.log import read_heads
 from services.kernel.log.sql import Tx, columns
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from services.kernel.command.decider import Decider
+    from services.kernel.lists.paging import Listing
     from services.kernel.log.recorded import Recorded
 
 S = TypeVar("S")
@@ -74,6 +76,22 @@ class AggregateRows(Generic[S]):
         if record is None:
             raise NotFound(name)
         return self.row(record)
+
+    async def page(
+        self, pool: Pool, listing: Listing, workspace: str, request: Any
+    ) -> tuple[list[AggregateRow[S]], str]:
+        """Returns a page of what a request lists, and the token of the next page."""
+        heads = await read_heads(pool)
+        query = listing.query(
+            workspace=workspace,
+            positions=tuple(heads.values()),
+            filter=request.filter,
+            order_by=request.order_by,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        page = query.page(await pool.fetch(query.sql, *query.args))
+        return [self.row(record) for record in page.rows], page.next_page_token
 
     def row(self, record: Any) -> AggregateRow[S]:
         """Reads a record of the table."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import DeadlineExceeded
-from services.kernel.log.bell import Bell
+from services.kernel.log.bell import Bell, heard_within
 from services.kernel.log.tokens import decode_write_token
 from services.kernel.rpc.caller import current_caller_or_none
 from services.kernel.views.checkpoint import read_positions
@@ -64,7 +63,7 @@ class Freshness:
             with self._bells[view].listening() as advanced:
                 async with asyncio.timeout(max(wait_s, 0.0)):
                     while not await self._reached(view, wanted, advanced):
-                        await _next_advance(advanced)
+                        await heard_within(advanced, SAFETY_POLL_S)
         except TimeoutError:
             raise DeadlineExceeded.view_behind(view) from None
 
@@ -75,9 +74,3 @@ class Freshness:
             positions.get((landing.service, landing.partition), 0) >= landing.position
             for landing in wanted
         )
-
-
-async def _next_advance(advanced: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(SAFETY_POLL_S):
-            await advanced.wait()

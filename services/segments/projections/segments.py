@@ -31,7 +31,6 @@ from services.kernel.command.decider import Decided, etag_of
 from services.kernel.errors import InvalidArgument
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.sql import Tx, columns
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
@@ -210,19 +209,10 @@ async def list_segments(
     pool: Pool, workspace: str, request: ListSegmentsRequest
 ) -> ListSegmentsResponse:
     """Returns a page of segments, archived ones too."""
-    heads = await read_heads(pool)
-    query = SEGMENTS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
+    rows, next_page_token = await SEGMENT_ROWS.page(pool, SEGMENTS, workspace, request)
     return ListSegmentsResponse(
-        segments=[segment_of(row.aggregate_id, row) for row in map(SEGMENT_ROWS.row, page.rows)],
-        next_page_token=page.next_page_token,
+        segments=[segment_of(row.aggregate_id, row) for row in rows],
+        next_page_token=next_page_token,
     )
 
 

@@ -60,11 +60,8 @@ async def test_the_numbers_of_quarantine_are_told(
     waiting, age_s = told()
     assert 2 == waiting
     assert age_s == pytest.approx(3600, abs=1)
-    outcomes = {"accepted": 1, "quarantined": 2, "duplicate": 1, "refused": 1}
-    assert outcomes == {
-        outcome: registry.get_sample_value("rapport_customer_events", {"outcome": outcome})
-        for outcome in outcomes
-    }
+    outcomes = {"accepted": 1, "quarantined": 2, "duplicate": 1, "refused": 1, "sampled_out": 0}
+    assert outcomes == _lately(registry)
 
     await quarantine.DiscardQuarantinedEvents(
         DiscardQuarantinedEventsRequest(
@@ -73,6 +70,27 @@ async def test_the_numbers_of_quarantine_are_told(
     )
     await upkeep.step()
     assert [0, 0] == told()
+
+
+def _lately(registry):
+    outcomes = ("accepted", "quarantined", "duplicate", "refused", "sampled_out")
+    name = "rapport_customer_events_lately"
+    return {outcome: registry.get_sample_value(name, {"outcome": outcome}) for outcome in outcomes}
+
+
+async def test_what_came_before_the_last_hour_is_summed_up_no_longer(
+    clock, upkeep, registry, record, sent, events
+):
+    token = (await record(sent("a"), sent("b", user_id=""))).write_token
+    await events.ListCustomerEvents(ListCustomerEventsRequest(read_token=token))
+    clock.advance(timedelta(minutes=119))
+    await upkeep.step()
+    before = _lately(registry)
+    clock.advance(timedelta(minutes=1))
+    await upkeep.step()
+
+    assert (1, 1) == (before["accepted"], before["refused"])
+    assert {0} == set(_lately(registry).values())
 
 
 async def test_a_large_quarantine_is_told_once_per_crossing(

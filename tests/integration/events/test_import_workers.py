@@ -287,6 +287,7 @@ async def test_an_import_that_meets_a_bug_fails_when_trying_again_does_not_help(
         with pytest.raises(ZeroDivisionError):
             await workers.step()
         assert "IMPORT_STATE_RUNNING" == _state(await workers.get(name))
+        await workers.lapse()
     with pytest.raises(ZeroDivisionError):
         await workers.step()
 

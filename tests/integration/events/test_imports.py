@@ -250,6 +250,14 @@ async def test_a_workspace_has_as_many_files_as_the_limit_says(imports, monkeypa
     await imports.create("two")
 
 
+async def test_who_asks_again_for_the_last_import_that_fits_gets_it(imports, monkeypatch):
+    monkeypatch.setattr(service, "OPEN_IMPORTS_MAX", 1)
+    request_id = "0190a000-0000-4000-8000-000000000001"
+    name = await imports.create("one", request_id=request_id)
+
+    assert name == await imports.create("one", request_id=request_id)
+
+
 async def test_a_file_that_is_not_the_one_meant_is_refused(imports):
     name = await imports.create()
     with pytest.raises(FailedPrecondition):

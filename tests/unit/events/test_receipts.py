@@ -2,15 +2,21 @@
 
 from datetime import UTC, datetime
 
-from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType, TimeFlag
+from rapport.events.v1.customer_event_pb2 import (
+    CustomerEvent,
+    CustomerEventType,
+    TimeFlag,
+    Violation,
+)
 from rapport.events.v1.service_pb2 import ReceiptOutcome
-from services.events.door import Door
+from services.events.door import Door, Judgement, Verdict
 from services.events.receipts import Batch, Inlet, Place, stream_of
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 ACCEPTED = ReceiptOutcome.RECEIPT_OUTCOME_ACCEPTED
 DUPLICATE = ReceiptOutcome.RECEIPT_OUTCOME_DUPLICATE
 REFUSED = ReceiptOutcome.RECEIPT_OUTCOME_REFUSED
+QUARANTINED = ReceiptOutcome.RECEIPT_OUTCOME_QUARANTINED
 
 
 def sent(message_id, **changes) -> CustomerEvent:
@@ -66,12 +72,39 @@ def test_receipts_can_be_told_again_after_a_commit_that_failed():
     assert [("a", DUPLICATE, 0, 5), ("a", DUPLICATE, 0, 5)] == told(again)
 
 
+class Strict:
+    """A plan that keeps everything in quarantine."""
+
+    def judge(self, _opened):
+        violation = Violation(path="/total", rule="type", detail="must be a number")
+        return Judgement(Verdict.QUARANTINE, [violation])
+
+
+def test_what_was_known_and_is_retracted_meanwhile_tells_why_it_is_in_quarantine():
+    batch = Batch([sent("a")], Inlet(Door(plan=Strict()), NOON, "c-1"))
+    batch.receipts(recorded={}, known={stream_of("a"): Place(0, 1)})
+
+    [again] = batch.receipts(recorded={stream_of("a"): Place(0, 5)}, known={})
+
+    assert (QUARANTINED, "PLAN_VIOLATED") == (again.outcome, again.reason)
+    assert "must be a number" in again.detail
+
+
+def test_a_number_that_is_no_type_is_counted_as_none():
+    batch = judged(sent("a", type=2_000_000_000), sent("b", type=-7))
+
+    batch.receipts(recorded={}, known={})
+
+    [(tally, count)] = batch.turned_away().items()
+    assert (0, "TYPE_UNKNOWN", 2) == (tally.type, tally.reason, count)
+
+
 def test_a_fact_is_what_was_sent_with_our_two_times_and_flags():
     source_says = {"original_time": {"seconds": 1_000}, "send_time": {"seconds": 1_060}}
     forged = {"receive_time": {"seconds": 1}, "occur_time": {"seconds": 2}, "time_flags": [1, 2]}
     batch = judged(sent("a", properties='{"b":1}', **source_says, **forged))
 
-    fact, occur_time, _ = batch.fresh[stream_of("a")]
+    fact, occur_time, *_ = batch.fresh[stream_of("a")]
 
     stamped = fact.customer_event
     assert NOON == stamped.receive_time.ToDatetime(tzinfo=UTC)
@@ -88,7 +121,7 @@ def test_two_without_a_message_id_are_two():
     batch = judged(sent(""), sent(""))
 
     assert 2 == len(batch.fresh)
-    for stream, (fact, _, _) in batch.fresh.items():
+    for stream, (fact, *_) in batch.fresh.items():
         assert stream == stream_of(fact.customer_event.message_id)
 
 

@@ -104,3 +104,16 @@ async def test_what_got_no_successor_for_long_is_forgotten(monkeypatch):
     monkeypatch.setattr(recent_module, "_now_s", lambda: later_s + 0.1)
 
     assert [] == positions(recent, 0)
+
+
+async def test_what_comes_after_long_does_not_go_on_from_what_was_before(monkeypatch):
+    """The log may have been restored meanwhile, and what is before in it been told by others."""
+    recent = Recent()
+    recent.keep(events(1, 2), 10)
+    later_s = asyncio.get_running_loop().time() + recent_module.RECENT_S_MAX + 0.1
+    monkeypatch.setattr(recent_module, "_now_s", lambda: later_s)
+
+    recent.keep(events(3, 3), 10)
+
+    assert [] == positions(recent, 0)
+    assert [3] == positions(recent, 2)
