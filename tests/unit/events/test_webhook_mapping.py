@@ -7,7 +7,7 @@ import pytest
 
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from rapport.events.v1.events_pb2 import WebhookMapping
-from services.events.webhook_expressions import EXPRESSION_CHARACTERS_MAX
+from services.events.expression_syntax import EXPRESSION_CHARACTERS_MAX
 from services.events.webhook_mapping import (
     BODY_BYTES_MAX,
     BODY_DEPTH_MAX,
@@ -117,7 +117,7 @@ def test_each_type_has_its_word(said):
         ("user_id", "1.5", "user_id: is neither a text nor"),
         ("properties", "[1]", "properties: is no map"),
         ("properties", "{'b': b'x'}", None),
-        ("properties", "{1: 2}", "properties: cannot be written as JSON"),
+        ("properties", "{1: 2}", "properties: a dict is no JSON"),
         ("original_time", "'soon'", "original_time: is no time"),
         ("original_time", "99999999999999999", "original_time: is no time"),
         ("original_time", "[]", "original_time: is no time"),
@@ -217,20 +217,10 @@ def test_the_same_delivery_to_two_webhooks_is_two():
         "bodi.id",
         "item.id",
         "nothing(body)",
-        "body.email.matches('(a+)+$')",
+        "body.email.matches(body.pattern)",
         "body.lines.map(a, body.lines.map(b, a))",
-        "body.lines.map(a, a).map(b, b)",
-        "[body.lines.filter(a, true)].map(b, b)",
-        "(true ? body.lines.map(a, a) : []).filter(b, true)",
-        "body.lines.map(a, a)[0].map(b, b)",
-        "body . lines . map (a, a) . all (b, true)",
         "body.lines.map(body, body)",
-        "'a' // a comment",
-        "r'raw'",
         "b'bytes'",
-        "'''long'''",
-        "'",
-        "`a`",
         "[" * 200 + "]" * 200,
         "'" + "a" * (EXPRESSION_CHARACTERS_MAX - 1) + "'",
     ],
