@@ -225,6 +225,17 @@ def _forbidden(field: str) -> Refusal:
     return Refusal(Reason.CHARACTER_FORBIDDEN, f"{field} contains the character U+0000")
 
 
+def count_values(parsed: object) -> int:
+    """How many values a JSON value is, itself and all that are in it."""
+    count, pending = 0, [parsed]
+    while pending:
+        value = pending.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+    return count
+
+
 def depth_of(parsed: object) -> int:
     """How deep a JSON value is nested: 1 for an object of plain values."""
     depth, level = 0, [parsed]
