@@ -90,7 +90,7 @@ class Batch:
     """
 
     def __init__(self, sent: Iterable[CustomerEvent], inlet: Inlet) -> None:
-        """Judges them; missing ids are made from the call, which a repeated call has again."""
+        """Judges them in turn; whoever cannot have them all judged at once adds them one by one."""
         self.fresh: dict[str, Fresh] = {}
         self._inlet = inlet
         self._receive_us = (inlet.receive_time - _EPOCH) // timedelta(microseconds=1)
@@ -99,10 +99,13 @@ class Batch:
         self._kinds: list[tuple[CustomerEventType.ValueType, str]] = []
         self._receipts: list[Receipt] = []
         self._suspicious: list[tuple[Receipt, Fresh]] = []
-        for place, customer_event in enumerate(sent):
-            kind = customer_event.type
-            self._kinds.append((kind, customer_event.name if kind == _TRACK else ""))
-            self._receipts.append(self._judge(customer_event, place))
+        for customer_event in sent:
+            self.add(customer_event)
+
+    def add(self, sent: CustomerEvent) -> None:
+        """Judges the next; a missing id is made from the call, which a repeated call has again."""
+        self._kinds.append((sent.type, sent.name if sent.type == _TRACK else ""))
+        self._receipts.append(self._judge(sent, len(self._receipts)))
 
     @property
     def suspects(self) -> set[str]:

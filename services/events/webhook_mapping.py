@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX: Final = 512 * 1024
 ITEMS_MAX: Final = 500
 """Customer events of one delivery."""
+MAPPED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""All of them together; what comes by other ways is no larger either."""
 BODY_DEPTH_MAX: Final = 64
 DELIVERY_ID_CHARACTERS_MAX: Final = 500
 
@@ -84,13 +86,16 @@ class CompiledMapping:
             raise Unmapped("for_each: gives no list")
         if len(items) > ITEMS_MAX:
             raise Unmapped(f"for_each: gives more than {ITEMS_MAX} items")
-        customer_events = []
+        customer_events, left = [], MAPPED_BYTES_MAX
         for index, item in enumerate(items):
             _say(sent, "item", item)
             sent.say("index", index)
             found = self._one(sent, delivery, f"{index}")
             if found is not None:
                 customer_events.append(found)
+                left -= found.ByteSize()
+            if left < 0:
+                raise Unmapped(f"for_each: gives more than {MAPPED_BYTES_MAX} bytes")
         return customer_events
 
     def _compiled(

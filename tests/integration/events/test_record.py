@@ -235,3 +235,27 @@ async def _lock_waits(pool):
 
 async def _kill_who_waits(pool):
     assert await pool.fetch(f"select pg_terminate_backend(pid) from ({WAITING}) waiting")
+
+
+async def test_others_are_served_while_a_batch_is_judged(plan, record, sent, monkeypatch):
+    """Rules may take their time with each customer event."""
+    monkeypatch.setattr(recording, "JUDGING_S_MAX", 0)
+    plan.needed = ""
+    judge, judged, turns = plan.judge, [], []
+
+    def counting(opened):
+        judged.append(opened.event.message_id)
+        return judge(opened)
+
+    monkeypatch.setattr(plan, "judge", counting)
+
+    async def other():
+        while len(judged) < 20:
+            turns.append(len(judged))
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(other())
+        await record(*[sent() for _ in range(20)])
+
+    assert set(range(20)) == set(turns)

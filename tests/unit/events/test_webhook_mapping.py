@@ -12,6 +12,7 @@ from services.events.webhook_mapping import (
     BODY_BYTES_MAX,
     BODY_DEPTH_MAX,
     ITEMS_MAX,
+    MAPPED_BYTES_MAX,
     CompiledMapping,
     Delivery,
     Unmapped,
@@ -185,6 +186,23 @@ def test_a_delivery_is_so_many_customer_events_and_no_more(items, is_taken):
     else:
         with pytest.raises(Unmapped, match="more than 500"):
             mapped(sent, for_each="body", user_id="item.id")
+
+
+@pytest.mark.parametrize(("more", "is_taken"), [(0, True), (1, False)])
+def test_all_that_a_delivery_is_has_so_many_bytes_and_no_more(more, is_taken):
+    """Else one that says the whole of itself in each of its items would be hundreds of it."""
+    items = 256
+    [one] = mapped(delivery({"s": "x" * 16_000}), message_id="'m'", properties="{'s': body.s}")
+    room = MAPPED_BYTES_MAX // items - one.ByteSize()
+    said = {"s": "x" * (16_000 + room + more), "l": [0] * items}
+    asked = {"for_each": "body.l", "message_id": "'m'", "properties": "{'s': body.s}"}
+
+    if is_taken:
+        found = mapped(delivery(said), **asked)
+        assert MAPPED_BYTES_MAX == sum(it.ByteSize() for it in found)
+    else:
+        with pytest.raises(Unmapped, match="bytes"):
+            mapped(delivery(said), **asked)
 
 
 def message_ids(sent, **expressions):
