@@ -21,7 +21,6 @@ from services.events.projections.importing import Progress, Progresses, Work, re
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
@@ -202,24 +201,14 @@ async def list_imports(
     pool: Pool, workspace: str, request: ListImportsRequest
 ) -> ListImportsResponse:
     """Returns a page of imports, each with its progress."""
-    heads = await read_heads(pool)
-    query = IMPORTS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
-    rows = [IMPORT_ROWS.row(record) for record in page.rows]
+    rows, next_page_token = await IMPORT_ROWS.page(pool, IMPORTS, workspace, request)
     progress = await read_progress(pool, workspace, [row.aggregate_id for row in rows])
     return ListImportsResponse(
         imports=[
             import_of(row.aggregate_id, row, progress.get(row.aggregate_id, Progresses()))
             for row in rows
         ],
-        next_page_token=page.next_page_token,
+        next_page_token=next_page_token,
     )
 
 

@@ -20,7 +20,6 @@ from services.events.deciders.source import DECIDER, State
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
@@ -214,20 +213,10 @@ async def list_sources(
     pool: Pool, workspace: str, request: ListSourcesRequest
 ) -> ListSourcesResponse:
     """Returns a page of sources, disabled ones too."""
-    heads = await read_heads(pool)
-    query = SOURCES.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
-    rows = [SOURCE_ROWS.row(record) for record in page.rows]
+    rows, next_page_token = await SOURCE_ROWS.page(pool, SOURCES, workspace, request)
     keys = await write_keys(pool, workspace, [row.aggregate_id for row in rows])
     sources = [source_of(row.aggregate_id, row, keys.get(row.aggregate_id, ())) for row in rows]
-    return ListSourcesResponse(sources=sources, next_page_token=page.next_page_token)
+    return ListSourcesResponse(sources=sources, next_page_token=next_page_token)
 
 
 async def write_keys(

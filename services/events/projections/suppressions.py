@@ -13,7 +13,6 @@ from services.events.deciders.suppression import DECIDER, State
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
@@ -152,20 +151,10 @@ async def list_suppressions(
     pool: Pool, workspace: str, request: ListSuppressionsRequest
 ) -> ListSuppressionsResponse:
     """Returns a page of suppressions, those taken back too."""
-    heads = await read_heads(pool)
-    query = SUPPRESSIONS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
-    rows = [SUPPRESSION_ROWS.row(record) for record in page.rows]
+    rows, next_page_token = await SUPPRESSION_ROWS.page(pool, SUPPRESSIONS, workspace, request)
     return ListSuppressionsResponse(
         suppressions=[suppression_of(row.aggregate_id, row) for row in rows],
-        next_page_token=page.next_page_token,
+        next_page_token=next_page_token,
     )
 
 

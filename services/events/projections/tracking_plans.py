@@ -19,7 +19,6 @@ from services.kernel.command.decider import Decided, etag_of
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import columns
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
@@ -222,24 +221,14 @@ async def list_tracking_plans(
     pool: Pool, workspace: str, request: ListTrackingPlansRequest
 ) -> ListTrackingPlansResponse:
     """Returns a page of tracking plans, archived ones too, without their contents."""
-    heads = await read_heads(pool)
-    query = TRACKING_PLANS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
+    rows, next_page_token = await TRACKING_PLAN_ROWS.page(pool, TRACKING_PLANS, workspace, request)
     plans = []
-    for record in page.rows:
-        row = TRACKING_PLAN_ROWS.row(record)
+    for row in rows:
         plan = tracking_plan_of(row.aggregate_id, row)
         plan.ClearField("draft")
         plan.ClearField("published")
         plans.append(plan)
-    return ListTrackingPlansResponse(tracking_plans=plans, next_page_token=page.next_page_token)
+    return ListTrackingPlansResponse(tracking_plans=plans, next_page_token=next_page_token)
 
 
 async def existing_plan(pool: Pool, workspace: str, name: str) -> TrackingPlan:

@@ -18,7 +18,6 @@ from services.events.transforming import Transformations, in_order
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
@@ -194,20 +193,12 @@ async def list_transformations(
     pool: Pool, workspace: str, request: ListTransformationsRequest
 ) -> ListTransformationsResponse:
     """Returns a page of transformations, disabled ones too."""
-    heads = await read_heads(pool)
-    query = TRANSFORMATIONS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
+    rows, next_page_token = await TRANSFORMATION_ROWS.page(
+        pool, TRANSFORMATIONS, workspace, request
     )
-    page = query.page(await pool.fetch(query.sql, *query.args))
-    rows = [TRANSFORMATION_ROWS.row(record) for record in page.rows]
     return ListTransformationsResponse(
         transformations=[transformation_of(row.aggregate_id, row) for row in rows],
-        next_page_token=page.next_page_token,
+        next_page_token=next_page_token,
     )
 
 

@@ -25,7 +25,6 @@ from services.events.deciders.webhook import DECIDER, State
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
-from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
@@ -245,20 +244,10 @@ async def list_webhooks(
     pool: Pool, workspace: str, request: ListWebhooksRequest
 ) -> ListWebhooksResponse:
     """Returns a page of webhooks, disabled ones too."""
-    heads = await read_heads(pool)
-    query = WEBHOOKS.query(
-        workspace=workspace,
-        positions=tuple(heads.values()),
-        filter=request.filter,
-        order_by=request.order_by,
-        page_size=request.page_size,
-        page_token=request.page_token,
-    )
-    page = query.page(await pool.fetch(query.sql, *query.args))
-    rows = [WEBHOOK_ROWS.row(record) for record in page.rows]
+    rows, next_page_token = await WEBHOOK_ROWS.page(pool, WEBHOOKS, workspace, request)
     found = await secrets_of(pool, workspace, [row.aggregate_id for row in rows])
     webhooks = [webhook_of(row.aggregate_id, row, found.get(row.aggregate_id, ())) for row in rows]
-    return ListWebhooksResponse(webhooks=webhooks, next_page_token=page.next_page_token)
+    return ListWebhooksResponse(webhooks=webhooks, next_page_token=next_page_token)
 
 
 async def secrets_of(

@@ -7,9 +7,10 @@ columns; the rest is the same for every aggregate.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from services.kernel.errors import NotFound
+from services.kernel.log.log import read_heads
 from services.kernel.log.sql import Tx, columns
 
 if TYPE_CHECKING:
@@ -19,9 +20,19 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from services.kernel.command.decider import Decider
+    from services.kernel.lists.paging import Listing
     from services.kernel.log.recorded import Recorded
 
 S = TypeVar("S")
+
+
+class ListRequest(Protocol):
+    """What every List method is asked."""
+
+    filter: str
+    order_by: str
+    page_size: int
+    page_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,22 @@ class AggregateRows(Generic[S]):
         if record is None:
             raise NotFound(name)
         return self.row(record)
+
+    async def page(
+        self, pool: Pool, listing: Listing, workspace: str, request: ListRequest
+    ) -> tuple[list[AggregateRow[S]], str]:
+        """The rows of a page that a List method asks for, and the token of the next."""
+        heads = await read_heads(pool)
+        query = listing.query(
+            workspace=workspace,
+            positions=tuple(heads.values()),
+            filter=request.filter,
+            order_by=request.order_by,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        page = query.page(await pool.fetch(query.sql, *query.args))
+        return [self.row(record) for record in page.rows], page.next_page_token
 
     def row(self, record: Any) -> AggregateRow[S]:
         """Reads a record of the table."""

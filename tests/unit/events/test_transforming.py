@@ -11,7 +11,6 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.events_pb2 import TransformationSettings, TransformationStep
 from services.events.door import Admitted, Door, admit, readmit
 from services.events.event_paths import PATH_CHARACTERS_MAX, PATH_PARTS_MAX, PLACES_MAX
-from services.events.expressions import WORK_MAX
 from services.events.plans import VIOLATIONS_MAX
 from services.events.schema import EVENT_BYTES_MAX, Opened, Reason, Refusal
 from services.events.transforming import (
@@ -368,52 +367,3 @@ def test_the_size_of_settings_is_kept_at_its_edge():
     assert ["settings"] != [each.field for each in invalidities(large)]
     large.steps[0].set.expression += " "
     assert ["settings"] == [each.field for each in invalidities(large)]
-
-
-DEEPER = "{'a': " * 8 + "properties" + "}" * 8
-DEEP_PATH = ".".join(["properties", "b", *"xyz" * 9])
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [set_("properties.a", DEEPER)] * STEPS_MAX,
-        [
-            set_("properties.a", DEEPER),
-            *[rename("properties.a", f"{DEEP_PATH}.a"), rename("properties.b", "properties.a.c")]
-            * (STEPS_MAX // 2 - 1),
-        ],
-        [rename("properties.a", f"{DEEP_PATH}.a"), rename("properties.b", "properties.a.c")]
-        * (STEPS_MAX // 2),
-    ],
-)
-def test_what_is_set_and_moved_ever_deeper_is_answered(steps):
-    door = Door(
-        transformations=in_order([("transformations/t", of(*steps))] * 8, hash_key=KEY).of("")
-    )
-    sent = CustomerEvent(type=TRACK, name="Order", user_id="u-1", properties='{"a":{"x":1}}')
-    found = admit(door, sent)
-
-    assert isinstance(found, Admitted) or found.reason == Reason.JSON_TOO_DEEP
-
-
-def test_all_that_is_set_in_one_customer_event_is_bounded():
-    """Else each step could set its fill in every object of a list."""
-    filled = [
-        of(*[set_(f"properties.l.t{place}-{step}", "properties.text") for step in range(STEPS_MAX)])
-        for place in range(40)
-    ]
-    opened = event({"text": "x" * 16_000, "l": [{} for _ in range(PLACES_MAX)]})
-    applied(opened, *filled)
-
-    assert len(orjson.dumps(opened.properties)) < WORK_MAX
-    assert "looks too often" in opened.event.violations[0].detail
-
-
-def test_all_expressions_on_one_customer_event_share_what_they_may_do():
-    costly = "properties.l.all(i, properties.text != '')"
-    opened = event({"text": "x" * 16_000, "l": list(range(10))})
-    applied(opened, *[of(*[set_("properties.a", costly)] * STEPS_MAX) for _ in range(20)])
-
-    assert opened.properties["a"]
-    assert "looks too often" in opened.event.violations[0].detail
