@@ -11,6 +11,8 @@ import copy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
     from services.events.schema import Opened
 
@@ -52,6 +54,8 @@ class Texts:
 
 
 Holder: TypeAlias = dict[str, Any] | Texts
+Place: TypeAlias = tuple[Holder, Path]
+"""What has a place in it, and the way there, of which nothing but the end may be there."""
 
 
 def read_path(text: str) -> Path:
@@ -84,16 +88,12 @@ def found_at(opened: Opened, path: Path) -> list[Holder]:
     return [holder for holder in level if path[-1] in holder]
 
 
-def put_at(opened: Opened, path: Path, value: Any) -> None:
-    """Gives a path a value; objects that are missing on the way are made.
-
-    Raises PathError when something else is in the way; then nothing was changed.
-    """
+def places_at(opened: Opened, path: Path) -> list[Place]:
+    """Where a path may give a value to; PathError when what is in the way is no object."""
     if len(path) == 1:
-        Texts(opened.event)[path[0]] = value
-        return
-    level = [(getattr(opened, path[0]), path[1:])]
-    ends: list[tuple[dict[str, Any], Path]] = []
+        return [(Texts(opened.event), path)]
+    level: list[tuple[dict[str, Any], Path]] = [(getattr(opened, path[0]), path[1:])]
+    ends: list[Place] = []
     while level:
         holder, rest = level.pop()
         if len(rest) == 1 or rest[0] not in holder:
@@ -104,15 +104,18 @@ def put_at(opened: Opened, path: Path, value: Any) -> None:
         level += [(inner, rest[1:]) for inner in _objects_in(holder[rest[0]])]
     if len(ends) > PLACES_MAX:
         raise PathError(f"leads to more than {PLACES_MAX} places")
-    for holder, rest in ends:
-        _put(holder, rest, copy.deepcopy(value))
+    return ends
 
 
-def _put(holder: dict[str, Any], rest: Path, value: Any) -> None:
-    for part in rest[:-1]:
-        holder[part] = {}
-        holder = holder[part]
-    holder[rest[-1]] = value
+def put(places: Iterable[Place], value: Any) -> None:
+    """Gives each place a value of its own; objects that are missing on the way are made."""
+    for place, rest in places:
+        holder = place
+        for part in rest[:-1]:
+            inner: dict[str, Any] = {}
+            holder[part] = inner
+            holder = inner
+        holder[rest[-1]] = copy.deepcopy(value)
 
 
 def _objects_in(value: Any) -> list[dict[str, Any]]:

@@ -1,53 +1,42 @@
-"""CEL expressions over a customer event: which ones are taken, and their values. Pure.
+"""CEL expressions: which ones are taken, what they see, and their values. Pure.
 
-They see `type`, `name`, `user_id`, `anonymous_id`, `previous_id`, `group_id`, `properties`,
-`traits` and `context`. An expression is evaluated while somebody waits, so what it may cost on a
-customer event of the largest size is bounded when it is compiled: by its length; by one walk of a
-list at the most (`all`, `exists`, `exists_one`), of no more than LIST_ITEMS_MAX items; without
-`map` and `filter`, which copy what they build at each step; and by regular expressions that are
-written out and small.
+They are evaluated while somebody waits, on what a stranger sent. CEL always ends, but nothing in it
+says when: a loop copies what it has gathered for each item, and a look at a variable copies it
+whole. So a loop inside another, or over what another gives, is refused; so are functions that may
+grow what they get, and regular expressions that are not written out and small. Everything else is
+charged for: whoever asks for too much is stopped when his `Work` is used up.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import cel
+import orjson
 
-from services.events.plan_schemas import SchemaError, compiled_schema
+from services.events.expression_syntax import ExpressionError, Syntax
 
-EXPRESSION_CHARACTERS_MAX = 1_000
-LIST_ITEMS_MAX = 100
-"""Of the longest list or object that an expression may walk."""
-MATCHES_MAX = 5
-"""Regular expressions in one expression; none where a list is walked."""
-PATTERN_BYTES_MAX = 20_000
-"""What one of them may take: they are compiled each time."""
+WORK_MAX: Final = 32 * 1024 * 1024
+"""Bytes copied for one customer event or one delivery, about half a second's worth."""
+VALUE_DEPTH_MAX: Final = 100
+"""Levels of a value: what is written as JSON must not be deeper than its reader takes."""
 
-VARIABLES = (
-    "type",
-    "name",
-    "user_id",
-    "anonymous_id",
-    "previous_id",
-    "group_id",
-    "properties",
-    "traits",
-    "context",
-)
+# What a loop over the parts of an expression itself costs, for each pair of them.
+_LOOP_COST: Final = 4
+# What a regular expression does with a byte, beside what a copy of it takes.
+_MATCH_COST: Final = 16
 
-_OWN: Mapping[str, Callable[[Any], Any]] = {
+_OWN: Final[Mapping[str, Callable[[Any], Any]]] = {
     "lowerAscii": lambda value: value.lower() if isinstance(value, str) else value,
     "upperAscii": lambda value: value.upper() if isinstance(value, str) else value,
     "trim": lambda value: value.strip() if isinstance(value, str) else value,
 }
 """Functions beside CEL's; what is no text they leave as it is."""
-_FUNCTIONS = frozenset(_OWN) | {
+_FUNCTIONS: Final = frozenset(_OWN) | {
     "contains",
     "double",
     "duration",
@@ -72,99 +61,170 @@ _FUNCTIONS = frozenset(_OWN) | {
     "type",
     "uint",
 }
-_WALK = re.compile(r"\b(?:all|exists|exists_one|existsOne)\b")
-_BUILDER = re.compile(r"\b(?:map|filter)\b\s*(?:\(|/)")
-_BOUND = re.compile(r"\b(?:all|exists|exists_one|existsOne)\s*\(\s*([A-Za-z_]\w*)\s*,")
-_MATCHES = re.compile(r"\bmatches\b")
-_LITERAL_PATTERN = re.compile(
-    r"\bmatches\(\s*(?:r'([^']*)'|r\"([^\"]*)\"|'([^'\\]*)'|\"([^\"\\]*)\")\s*\)"
-)
-_OBJECTS = ("properties", "traits", "context")
-_MEMBER = re.compile(r"\s*\.\s*([A-Za-z_]\w*)\b(?!\s*\()")
-_OPERATOR = re.compile(r"[^A-Za-z].*")
 
 
-class ExpressionError(ValueError):
-    """When an expression may not be used, or has no value for a customer event; says why."""
+class Work:
+    """What expressions may still do for one customer event, or for one delivery."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = WORK_MAX) -> None:
+        self.left = left
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether more was asked for than there was."""
+        return self.left < 0
+
+    def take(self, cost: int) -> None:
+        """Charges for something; ExpressionError when that is too much."""
+        self.left -= cost
+        if self.is_used_up:
+            raise ExpressionError("looks too often at what was sent; it is too large for that")
+
+
+class Seen:
+    """What expressions see, converted once for all of them."""
+
+    __slots__ = ("_context", "_lengths", "_sizes", "_times", "_values", "_work")
+
+    def __init__(self, variables: Mapping[str, Any], work: Work) -> None:
+        """Raises ExpressionError for what is no JSON."""
+        self._work = work
+        self._times = 1
+        self._values: dict[str, Any] = {}
+        self._sizes: dict[str, int] = {}
+        self._lengths: dict[str, int] = {}
+        self._context = cel.Context({}, dict(_OWN))
+        self._context.set_variable_resolver(self._look)
+        for name, value in variables.items():
+            self.say(name, value)
+
+    def say(self, name: str, value: Any) -> None:
+        """Says what a variable is, or is from now on; raises ExpressionError if it is no JSON."""
+        try:
+            self._sizes[name] = len(orjson.dumps(value))
+            self._context.add_variable(name, value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ExpressionError(f"{name} holds what is no JSON") from error
+        self._values[name] = value
+        self._lengths.pop(name, None)
+
+    def longest(self) -> int:
+        """The length of the longest list or object that is anywhere in it."""
+        for name in self._values.keys() - self._lengths.keys():
+            self._lengths[name] = _longest(self._values[name])
+        return max(self._lengths.values(), default=0)
+
+    def evaluated(self, program: cel.Program, *, cost: int, times: int) -> Any:
+        """What a program gives; charges its cost, and for each look `times` its size."""
+        self._work.take(cost)
+        self._times = times
+        try:
+            found = _executed(program, self._context)
+        finally:
+            self._work.take(0)
+        return found
+
+    def _look(self, name: str) -> Any:
+        self._work.left -= self._sizes.get(name, 0) * self._times
+        # Any value ends the search for a variable; one that has no members ends the work.
+        return 0 if self._work.is_used_up else None
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
     """A compiled expression.
 
-    `variables` are what it reads: of an object the members that it names, or None for all of it.
-    Only that is handed to the library, which takes its time with each value.
+    `reads` are the variables that it looks at: of an object the members that it names, or None for
+    all of it. `functions` are those of ours that it calls. Without a program it never has a value,
+    and `fault` says why.
     """
 
     program: cel.Program | None
-    variables: Mapping[str, frozenset[str] | None]
+    reads: Mapping[str, frozenset[str] | None]
     functions: Mapping[str, Callable[[Any], Any]]
-    walks: bool
+    parts: int = 0
+    uses: int = 0
+    matches: int = 0
+    has_loop: bool = False
     fault: str = ""
 
-    def value(self, seen: Mapping[str, Any]) -> Any:
-        """Its value as JSON, `seen` being the variables; ExpressionError when it has none."""
+    def value(self, variables: Mapping[str, Any], work: Work) -> Any:
+        """Its value as JSON, where nobody else sees these; ExpressionError when it has none.
+
+        Only what it reads is handed to the library, which takes its time with each value.
+        """
+        read = {
+            name: variables[name] if members is None else _part(variables[name], members)
+            for name, members in self.reads.items()
+        }
+        if self.program is None or self.has_loop:
+            return self.value_in(Seen(read, work))
+        # Without a loop nothing is looked at more often than it is named.
+        work.take(self.parts + len(orjson.dumps(read)) * self.uses * self._copies())
+        context = cel.Context(read, dict(self.functions)) if self.functions else read
+        return as_json(_executed(self.program, context))
+
+    def value_in(self, seen: Seen) -> Any:
+        """Its value as JSON, of what others see, too; ExpressionError when it has none."""
         if self.program is None:
             raise ExpressionError(self.fault)
-        variables = {
-            name: seen[name] if members is None else _part(seen[name], members)
-            for name, members in self.variables.items()
-        }
-        if self.walks and any(_longest(value) > LIST_ITEMS_MAX for value in variables.values()):
-            raise ExpressionError(f"there is a list of more than {LIST_ITEMS_MAX} items")
-        try:
-            found = self.program.execute(
-                cel.Context(variables=variables, functions=dict(self.functions))
-                if self.functions
-                else variables
-            )
-        except KeyError as error:
-            raise ExpressionError(f"there is no {error.args[0]}") from None
-        except Exception as error:  # noqa: BLE001, the library raises a dozen kinds
-            raise ExpressionError(type(error).__name__) from None
-        return as_json(found)
+        cost, times = self.parts, self._copies()
+        if self.has_loop:
+            cost *= _LOOP_COST * self.parts
+            times = max(self.parts, self.uses * seen.longest())
+        return as_json(seen.evaluated(self.program, cost=cost, times=times))
 
-    def holds(self, seen: Mapping[str, Any]) -> bool:
+    def holds(self, variables: Mapping[str, Any], work: Work) -> bool:
         """Whether its value is true; ExpressionError when it is neither true nor false."""
-        found = self.value(seen)
+        found = self.value(variables, work)
         if not isinstance(found, bool):
             raise ExpressionError("it is neither true nor false")
         return found
 
-
-def accepted_expression(text: str) -> Expression:
-    """An expression that was accepted once; should it no longer be, it never has a value."""
-    try:
-        return compiled_expression(text)
-    except ExpressionError as error:
-        return Expression(None, {}, {}, walks=False, fault=str(error))
+    def _copies(self) -> int:
+        """How often a byte that is looked at may be copied: lists that are joined are long ones."""
+        return self.uses + self.matches * _MATCH_COST
 
 
-def compiled_expression(text: str) -> Expression:
-    """An expression that may be used, else ExpressionError."""
-    if len(text) > EXPRESSION_CHARACTERS_MAX:
-        raise ExpressionError(f"is longer than {EXPRESSION_CHARACTERS_MAX} characters")
+def compiled_expression(text: str, variables: frozenset[str]) -> Expression:
+    """An expression that may be used on these variables, else ExpressionError."""
+    syntax = Syntax(text)
+    own = syntax.loop_variables()
+    if own & variables:
+        raise ExpressionError(f"uses {min(own & variables)} as a name of its own")
     try:
         program = cel.compile(text)
     except Exception as error:  # noqa: BLE001, the library raises a dozen kinds
-        raise ExpressionError(f"is no CEL: {error}"[:300]) from None
-    _check_walks(text)
-    _check_patterns(text)
-    functions = {name for name in program.functions() if not _OPERATOR.fullmatch(name)}
-    if unknown := sorted(functions - _FUNCTIONS):
-        raise ExpressionError(f"there is no function {unknown[0]}")
-    variables = frozenset(program.variables())
-    if unknown := sorted(variables.difference(VARIABLES, _BOUND.findall(text))):
-        raise ExpressionError(f"there is no {unknown[0]}; there are {', '.join(VARIABLES)}")
+        raise ExpressionError(f"is no CEL: {error}".partition("\n")[0][:300]) from None
+    functions = {name for name in program.functions() if name[0].isalpha()}
+    if functions - _FUNCTIONS:
+        raise ExpressionError(f"there is no function {min(functions - _FUNCTIONS)}")
+    read = frozenset(program.variables()) - own
+    if read - variables:
+        known = ", ".join(sorted(variables))
+        raise ExpressionError(f"there is no {min(read - variables)}; there are {known}")
     return Expression(
         program=program,
-        variables={name: _members(name, text) for name in variables.intersection(VARIABLES)},
+        reads={name: syntax.members_read(name) for name in read},
         functions={name: _OWN[name] for name in functions & _OWN.keys()},
-        walks=_WALK.search(text) is not None,
+        parts=len(syntax.tokens),
+        uses=sum(token in variables for token in syntax.tokens),
+        matches=syntax.checked_patterns(),
+        has_loop=bool(own),
     )
 
 
-def as_json(value: Any) -> Any:
+def accepted_expression(text: str, variables: frozenset[str]) -> Expression:
+    """An expression that was accepted once; should it no longer be, it never has a value."""
+    try:
+        return compiled_expression(text, variables)
+    except ExpressionError as error:
+        return Expression(None, {}, {}, fault=str(error))
+
+
+def as_json(value: Any, depth: int = 0) -> Any:
     """A value of CEL as JSON; times are texts. ExpressionError when it is none."""
     if value is None or isinstance(value, bool | str | int):
         return value
@@ -172,53 +232,29 @@ def as_json(value: Any) -> Any:
         return value
     if isinstance(value, datetime):
         return value.isoformat()
+    if depth >= VALUE_DEPTH_MAX:
+        raise ExpressionError(f"its value is nested more than {VALUE_DEPTH_MAX} levels deep")
     if isinstance(value, list):
-        return [as_json(item) for item in value]
+        return [as_json(item, depth + 1) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: as_json(item) for key, item in value.items()}
+        return {key: as_json(item, depth + 1) for key, item in value.items()}
     raise ExpressionError(f"a {type(value).__name__} is no JSON")
 
 
-def _members(name: str, text: str) -> frozenset[str] | None:
-    """The members of an object that an expression names, None unless it reads nothing else of it.
+def _executed(program: cel.Program, context: cel.Context | dict[str, Any]) -> Any:
+    try:
+        return program.execute(context)
+    except KeyError as error:
+        raise ExpressionError(f"there is no {str(error.args[0])[:100]!r}") from None
+    except Exception as error:  # noqa: BLE001, the library raises a dozen kinds
+        # The library's words may hold what was sent, which is nobody's business.
+        raise ExpressionError(type(error).__name__) from None
 
-    By the text alone: what is within a literal at worst names a member too many.
-    """
-    if name not in _OBJECTS:
-        return None
-    read = [_MEMBER.match(text, word.end()) for word in re.finditer(rf"\b{name}\b", text)]
-    return frozenset(found[1] for found in read if found) if all(read) else None
 
-
-def _part(whole: Mapping[str, Any], members: frozenset[str]) -> dict[str, Any]:
+def _part(whole: Any, members: frozenset[str]) -> Any:
+    if not isinstance(whole, dict):
+        return whole
     return {name: whole[name] for name in members if name in whole}
-
-
-def _check_walks(text: str) -> None:
-    """By the words alone, wherever they stand, so that no way of writing gets around it."""
-    if _BUILDER.search(text):
-        raise ExpressionError("map and filter are not understood")
-    if len(_WALK.findall(text)) > 1:
-        raise ExpressionError("at most one of all, exists and exists_one may be used")
-
-
-def _check_patterns(text: str) -> None:
-    literals = [a or b or c or d for a, b, c, d in _LITERAL_PATTERN.findall(text)]
-    if len(literals) != len(_MATCHES.findall(text)):
-        raise ExpressionError("matches needs a regular expression that is written out: r'...'")
-    if len(literals) > MATCHES_MAX:
-        raise ExpressionError(
-            f"matches is used more than MATCHES_MAX times, which is {MATCHES_MAX}"
-        )
-    if literals and _WALK.search(text):
-        raise ExpressionError("matches may not be used together with all, exists or exists_one")
-    for literal in literals:
-        try:
-            compiled_schema({"pattern": literal}, pattern_bytes_max=PATTERN_BYTES_MAX)
-        except SchemaError:
-            raise ExpressionError(
-                f"the regular expression {literal} is wrong, or too large"[:300]
-            ) from None
 
 
 def _longest(value: Any) -> int:

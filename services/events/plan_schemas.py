@@ -21,6 +21,8 @@ SCHEMA_PARTS_MAX = 2_000
 SCHEMA_DEPTH_MAX = 32
 PATTERN_BYTES_MAX = 100_000
 """What a regular expression may take when it is compiled; the time it takes grows with it."""
+PATTERNS_MAX = 100
+"""Regular expressions in one schema, which are all kept compiled."""
 _CACHE_BYTES_MAX = 2_000_000
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema"
@@ -65,6 +67,21 @@ _OF_LIST = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
 _OF_NAMES = frozenset({"dependencies", "dependentSchemas", "patternProperties", "properties"})
 
 
+_OF_MANY = frozenset(
+    {
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "items",
+        "patternProperties",
+        "propertyNames",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+"""What of a schema is held against as many values as there are."""
+
+
 class SchemaError(ValueError):
     """When a text is no JSON Schema that may be published; says why."""
 
@@ -103,6 +120,9 @@ def read_schema(text: str) -> Schema:
     """A schema as JSON, else SchemaError."""
     if len(text.encode()) > SCHEMA_BYTES_MAX:
         raise SchemaError(f"has more than SCHEMA_BYTES_MAX bytes, which is {SCHEMA_BYTES_MAX}")
+    if "\0" in text or "\\u0000" in text.replace("\\\\", ""):
+        # What it names could be told of no customer event: no column holds it.
+        raise SchemaError("contains the character U+0000")
     try:
         schema = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -129,7 +149,7 @@ def _dialect(schema: Schema) -> object:
 
 def count_parts(root: Schema) -> int:
     """How many subschemas a customer event may meet, references followed; else SchemaError."""
-    count = 0
+    count = patterns = 0
     walk: list[tuple[Any, int, frozenset[str]]] = [(root, 1, frozenset())]
     while walk:
         part, depth, followed = walk.pop()
@@ -145,6 +165,10 @@ def count_parts(root: Schema) -> int:
         if not isinstance(part, dict):
             continue
         _check_words(part, is_root=part is root)
+        patterns += ("pattern" in part) + _length(part.get("patternProperties"))
+        if patterns > PATTERNS_MAX:
+            detail = f"has more than PATTERNS_MAX regular expressions, which is {PATTERNS_MAX}"
+            raise SchemaError(detail)
         walk += [(inner, depth + 1, followed) for inner in parts_of(part)]
         if "$ref" in part:
             reference = part["$ref"]
@@ -153,6 +177,35 @@ def count_parts(root: Schema) -> int:
                 raise SchemaError(f"the reference {reference} leads back to itself")
             walk.append((target, depth + 1, followed | {reference}))
     return count
+
+
+def faults_of_each(root: Schema) -> int:
+    """How much may be wrong with each of the many values of a list or an object, at the most."""
+    found = 0
+    walk: list[tuple[Any, bool]] = [(root, False)]
+    while walk:
+        part, is_of_many = walk.pop()
+        if not isinstance(part, dict):
+            found += is_of_many
+            continue
+        if is_of_many:
+            found += len(part) + sum(map(_length, (part.get("required"), *_dependent(part))))
+        for keyword, value in part.items():
+            inside = is_of_many or keyword in _OF_MANY
+            walk += [(inner, inside) for inner in parts_of({keyword: value})]
+        if "$ref" in part:
+            walk.append((_target(part["$ref"], root), is_of_many))
+    return found
+
+
+def _dependent(part: Mapping[str, Any]) -> Iterator[Any]:
+    for keyword in ("dependentRequired", "dependencies"):
+        named = part.get(keyword)
+        yield from named.values() if isinstance(named, dict) else ()
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, dict | list) else 0
 
 
 def parts_of(part: Mapping[str, Any]) -> Iterator[Any]:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import jsonschema_rs
+
 from rapport.events.v1.customer_event_pb2 import CustomerEventType, Violation
 from rapport.events.v1.events_pb2 import TrackingPlanContent, TrackingPlanRule, ViolationPolicy
 from services.events.door import Judgement, Verdict
@@ -25,9 +27,10 @@ from services.events.plan_schemas import (
     compiled,
     compiled_schema,
     count_parts,
+    faults_of_each,
     read_schema,
 )
-from services.events.schema import NAME_CHARACTERS_MAX
+from services.events.schema import NAME_CHARACTERS_MAX, count_values
 from services.kernel.errors import FieldViolation
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ DETAIL_CHARACTERS_MAX = 200
 PATH_CHARACTERS_MAX = 500
 OMISSION_ROUNDS_MAX = 10
 """Leaving out may uncover what must be left out, too; beyond this many times it is quarantined."""
+FAULTS_MAX = 10_000
+"""Where more could be wrong in lists, it is not all looked for: each takes time and room."""
 COMPILED_PLANS_MAX = 256
 
 UNPLANNED = "unplanned"
@@ -85,6 +90,7 @@ class _Rule:
     policy: ViolationPolicy.ValueType
     unexpected_policy: ViolationPolicy.ValueType
     _validator: Validator | None = None
+    _faults_of_each: int = 0
 
     @classmethod
     def of(cls, rule: TrackingPlanRule) -> _Rule:
@@ -94,9 +100,17 @@ class _Rule:
         return self._compiled().is_valid(instance)
 
     def breaches(self, instance: Mapping[str, Any]) -> Iterator[_Breach]:
-        for error in self._compiled().iter_errors(instance):
+        validator = self._compiled()
+        if self._faults_of_each * count_values(instance) > FAULTS_MAX:
+            errors = _first_error(validator, instance)
+            # What is behind the first is not known, so the stricter policy decides.
+            policies = dict.fromkeys((True, False), max(self.policy, self.unexpected_policy))
+        else:
+            errors = validator.iter_errors(instance)
+            policies = {True: self.unexpected_policy, False: self.policy}
+        for error in errors:
             keyword = _keyword(error)
-            policy = self.unexpected_policy if keyword in _UNEXPECTED else self.policy
+            policy = policies[keyword in _UNEXPECTED]
             at = tuple(error.instance_path)
             for path, detail in _places(error, keyword, at, instance):
                 mendable = keyword != "required"
@@ -105,7 +119,7 @@ class _Rule:
 
     def _compiled(self) -> Validator:
         if self._validator is None:
-            self._validator = _published(self.schema)
+            self._validator, self._faults_of_each = _published(self.schema)
         return self._validator
 
 
@@ -281,12 +295,19 @@ def _invalid_rule(rule: TrackingPlanRule, place: str) -> Iterator[FieldViolation
         yield FieldViolation(f"{place}.schema", f"{error}")
 
 
-def _published(schema: str) -> Validator:
+def _published(schema: str) -> tuple[Validator, int]:
     """A schema that was taken when it was published; should it no longer be, it asks nothing."""
     try:
-        return compiled(schema)
+        return compiled(schema), faults_of_each(read_schema(schema))
     except SchemaError:
-        return compiled_schema(True)
+        return compiled_schema(True), 0
+
+
+def _first_error(validator: Validator, instance: Mapping[str, Any]) -> Iterator[Any]:
+    try:
+        validator.validate(instance)
+    except jsonschema_rs.ValidationError as error:
+        yield error
 
 
 def pointer(path: Path) -> str:

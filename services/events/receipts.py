@@ -96,7 +96,7 @@ class Batch:
     """
 
     def __init__(self, sent: Iterable[CustomerEvent], inlet: Inlet) -> None:
-        """Judges them; missing ids are made from the call, which a repeated call has again."""
+        """Judges them in turn; whoever cannot have them all judged at once adds them one by one."""
         self.fresh: dict[str, Fresh] = {}
         self._inlet = inlet
         self._receive_us = (inlet.receive_time - _EPOCH) // timedelta(microseconds=1)
@@ -105,12 +105,16 @@ class Batch:
         self._kinds: list[tuple[CustomerEventType.ValueType, str]] = []
         self._receipts: list[Receipt] = []
         self._suspicious: list[tuple[Receipt, Fresh]] = []
-        for place, customer_event in enumerate(sent):
-            kind = customer_event.type
-            # A number that is no type is as good as none: there are more of them than are counted.
-            known = kind if kind in _TYPES else _NO_TYPE
-            self._kinds.append((known, customer_event.name if kind == _TRACK else ""))
-            self._receipts.append(self._judge(customer_event, place))
+        for customer_event in sent:
+            self.add(customer_event)
+
+    def add(self, sent: CustomerEvent) -> None:
+        """Judges the next; a missing id is made from the call, which a repeated call has again."""
+        kind = sent.type
+        # A number that is no type is as good as none: there are more of them than are counted.
+        known = kind if kind in _TYPES else _NO_TYPE
+        self._kinds.append((known, sent.name if kind == _TRACK else ""))
+        self._receipts.append(self._judge(sent, len(self._receipts)))
 
     @property
     def suspects(self) -> set[str]:

@@ -7,6 +7,7 @@ when the receipts are answered.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # What may wait to be recorded; whoever comes then is told to come again.
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
+# How long a batch is judged before others are served: rules may take their time with each.
+JUDGING_S_MAX = 0.02
 
 _NOWHERE = Place(0, 0)
 _RETRACTED = CustomerEventRetracted.DESCRIPTOR.full_name
@@ -69,8 +72,8 @@ class Recorder:
         raises.
         """
         size_bytes = sum(sent.ByteSize() for sent in customer_events)
-        batch = await self._judged(origin, customer_events, source, import_name)
         with self._in_flight(size_bytes):
+            batch = await self._judged(origin, customer_events, source, import_name)
             response = await self._commit(_Recording(self.kernel, origin, batch, fence))
         await count_turned_away(self.kernel, origin.workspace, source, batch.turned_away())
         return response
@@ -105,7 +108,7 @@ class Recorder:
             message = f"{source} is disabled: nothing it sends is taken"
             raise FailedPrecondition(message, resource=source, state="DISABLED")
         batch = Batch(
-            customer_events,
+            (),
             Inlet(
                 door=door,
                 receive_time=self.kernel.clock.now(),
@@ -114,6 +117,7 @@ class Recorder:
                 suppression_key=suppression_key(self.kernel.derive_key, origin.workspace),
             ),
         )
+        await _judge(batch, customer_events)
         if suspects := batch.suspects:
             batch.suppress(await suppressed_among(self.kernel.pool, origin.workspace, suspects))
         return batch
@@ -133,6 +137,16 @@ class Recorder:
             yield
         finally:
             self._in_flight_bytes -= size_bytes
+
+
+async def _judge(batch: Batch, customer_events: Sequence[CustomerEvent]) -> None:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + JUDGING_S_MAX
+    for customer_event in customer_events:
+        batch.add(customer_event)
+        if loop.time() >= ends_at:
+            await asyncio.sleep(0)
+            ends_at = loop.time() + JUDGING_S_MAX
 
 
 class _Recording:

@@ -188,7 +188,7 @@ def read_json(name: str, text: str) -> dict[str, Any] | Refusal:
         return Refusal(Reason.JSON_INVALID, f"{name} is not JSON: {error}")
     if type(parsed) is not dict:
         return Refusal(Reason.JSON_INVALID, f"{name} must be a JSON object")
-    if text.count("{") + text.count("[") > JSON_DEPTH_MAX and _depth(parsed) > JSON_DEPTH_MAX:
+    if text.count("{") + text.count("[") > JSON_DEPTH_MAX and depth_of(parsed) > JSON_DEPTH_MAX:
         detail = f"{name} is nested more than {JSON_DEPTH_MAX} levels deep"
         return Refusal(Reason.JSON_TOO_DEEP, detail)
     # An escaped backslash may stand before a plain "u0000".
@@ -225,7 +225,18 @@ def _forbidden(field: str) -> Refusal:
     return Refusal(Reason.CHARACTER_FORBIDDEN, f"{field} contains the character U+0000")
 
 
-def _depth(parsed: object) -> int:
+def count_values(parsed: object) -> int:
+    """How many values a JSON value is, itself and all that are in it."""
+    count, pending = 0, [parsed]
+    while pending:
+        value = pending.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+    return count
+
+
+def depth_of(parsed: object) -> int:
     """How deep a JSON value is nested: 1 for an object of plain values."""
     depth, level = 0, [parsed]
     while level:

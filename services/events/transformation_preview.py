@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rapport.events.v1.customer_event_pb2 import CustomerEvent
 from rapport.events.v1.transformations_pb2 import TransformedCustomerEvent
 from services.events.door import Door, admit
+from services.events.expressions import Work
 from services.events.schema import Refusal
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ class _Watched:
         sources, source = self.transformation.sources, opened.event.source
         if sources and source and source not in sources:
             return None
-        self.applied = self.transformation.applies_to(opened)
-        return self.transformation.apply(opened) if self.applied else None
+        work = Work()
+        self.applied = self.transformation.applies_to(opened, work)
+        return self.transformation.apply(opened, work) if self.applied else None
 
 
 def transformed(transformation: Transformation, sent: CustomerEvent) -> TransformedCustomerEvent:

@@ -18,15 +18,23 @@ import orjson
 
 from rapport.events.v1.customer_event_pb2 import Violation
 from rapport.events.v1.events_pb2 import TransformationSettings, TransformationStep
-from services.events.event_paths import Path, PathError, found_at, put_at, read_path
+from services.events.event_paths import Path, PathError, found_at, places_at, put, read_path
+from services.events.expression_syntax import ExpressionError
 from services.events.expressions import (
+    VALUE_DEPTH_MAX,
     Expression,
-    ExpressionError,
+    Work,
     accepted_expression,
     compiled_expression,
 )
 from services.events.plans import DETAIL_CHARACTERS_MAX, TYPE_WORDS, VIOLATIONS_MAX, pointer
-from services.events.schema import EVENT_BYTES_MAX, NAME_CHARACTERS_MAX, Reason, Refusal
+from services.events.schema import (
+    EVENT_BYTES_MAX,
+    NAME_CHARACTERS_MAX,
+    Reason,
+    Refusal,
+    depth_of,
+)
 from services.kernel.errors import FieldViolation
 
 if TYPE_CHECKING:
@@ -39,9 +47,23 @@ KEPT_CHARACTERS_MAX = 100
 REFUSAL_CHARACTERS_MAX = 500
 
 TRANSFORMATION = "transformation"
+VARIABLES = frozenset(
+    {
+        "type",
+        "name",
+        "user_id",
+        "anonymous_id",
+        "previous_id",
+        "group_id",
+        "properties",
+        "traits",
+        "context",
+    }
+)
+"""What expressions know."""
 _MASK = "*"
 
-Act: TypeAlias = "Callable[[Opened], Refusal | None]"
+Act: TypeAlias = "Callable[[Opened, Work], Refusal | None]"
 
 
 class StepError(ValueError):
@@ -67,7 +89,7 @@ class Transformation:
     when: Expression | None
     steps: Sequence[Step]
 
-    def applies_to(self, opened: Opened) -> bool:
+    def applies_to(self, opened: Opened, work: Work) -> bool:
         """Whether a customer event is one that is changed."""
         event = opened.event
         if self.type and event.type != self.type:
@@ -77,16 +99,16 @@ class Transformation:
         if self.when is None:
             return True
         try:
-            return self.when.holds(seen_of(opened))
+            return self.when.holds(seen_of(opened), work)
         except ExpressionError as error:
             self._flag(opened, (), f"when: {error}")
             return False
 
-    def apply(self, opened: Opened) -> Refusal | None:
+    def apply(self, opened: Opened, work: Work) -> Refusal | None:
         """Does the steps in order, up to one that refuses."""
         for number, step in enumerate(self.steps):
             try:
-                refusal = step.act(opened)
+                refusal = step.act(opened, work)
             except (StepError, PathError, ExpressionError) as error:
                 self._flag(opened, step.path, f"steps[{number}]: {error}")
                 continue
@@ -113,9 +135,10 @@ class SourceTransformations:
 
     def apply(self, opened: Opened) -> Refusal | None:
         """Changes a customer event, or refuses it; flags on it what could not be done."""
+        work = Work()
         for transformation in self.transformations:
-            if transformation.applies_to(opened):
-                refusal = transformation.apply(opened)
+            if transformation.applies_to(opened, work):
+                refusal = transformation.apply(opened, work)
                 if refusal is not None:
                     return refusal
         return None
@@ -148,7 +171,7 @@ def compiled(name: str, settings: TransformationSettings, *, hash_key: bytes) ->
         sources=frozenset(settings.sources),
         type=settings.type,
         event_name=settings.event_name,
-        when=accepted_expression(settings.when) if settings.when else None,
+        when=accepted_expression(settings.when, VARIABLES) if settings.when else None,
         steps=[_compiled_step(step, hash_key) for step in settings.steps],
     )
 
@@ -190,8 +213,9 @@ def _compiled_step(step: TransformationStep, hash_key: bytes) -> Step:
             return Step(path, partial(_replace, path, partial(masked, step.mask.kept_characters)))
         case "set":
             path = read_path(step.set.path)
-            return Step(path, partial(_set, path, accepted_expression(step.set.expression)))
-    return Step((), lambda _: Refusal(Reason.DROPPED, step.refuse.detail))
+            expression = accepted_expression(step.set.expression, VARIABLES)
+            return Step(path, partial(_set, path, expression))
+    return Step((), lambda *_: Refusal(Reason.DROPPED, step.refuse.detail))
 
 
 def hashed(key: bytes, value: Any) -> Any:
@@ -219,11 +243,11 @@ def masked(kept_characters: int, value: Any) -> Any:
     return _MASK * (len(text) - kept) + text[len(text) - kept :]
 
 
-def _set_text(name: str, text: str, opened: Opened) -> None:
+def _set_text(name: str, text: str, opened: Opened, _: Work) -> None:
     setattr(opened.event, name, text)
 
 
-def _rename(old: Path, new: Path, opened: Opened) -> None:
+def _rename(old: Path, new: Path, opened: Opened, _: Work) -> None:
     holders = found_at(opened, old)
     if not holders:
         return
@@ -238,29 +262,35 @@ def _rename(old: Path, new: Path, opened: Opened) -> None:
             raise StepError("is there more than once")
         if found_at(opened, new):
             raise StepError(f"{new[-1]} is there, too")
-        put_at(opened, new, holders[0][old[-1]])
+        value = holders[0][old[-1]]
+        if depth_of(value) + len(new) > VALUE_DEPTH_MAX:
+            raise StepError(f"would be nested more than {VALUE_DEPTH_MAX} levels deep")
+        put(places_at(opened, new), value)
         del holders[0][old[-1]]
     _mark(opened, old, new)
 
 
-def _drop(path: Path, opened: Opened) -> None:
+def _drop(path: Path, opened: Opened, _: Work) -> None:
     for holder in found_at(opened, path):
         del holder[path[-1]]
         _mark(opened, path)
 
 
-def _replace(path: Path, change: Callable[[Any], Any], opened: Opened) -> None:
+def _replace(path: Path, change: Callable[[Any], Any], opened: Opened, _: Work) -> None:
     for holder in found_at(opened, path):
         holder[path[-1]] = change(holder[path[-1]])
         _mark(opened, path)
 
 
-def _set(path: Path, expression: Expression, opened: Opened) -> None:
-    value = expression.value(seen_of(opened))
+def _set(path: Path, expression: Expression, opened: Opened, work: Work) -> None:
+    value = expression.value(seen_of(opened), work)
     # Else a few steps that each set what they see twice would fill the memory.
-    if len(orjson.dumps(value)) > EVENT_BYTES_MAX:
+    size = len(orjson.dumps(value))
+    if size > EVENT_BYTES_MAX:
         raise StepError(f"its value has more than {EVENT_BYTES_MAX} bytes")
-    put_at(opened, path, value)
+    places = places_at(opened, path)
+    work.take(size * len(places))
+    put(places, value)
     _mark(opened, path)
 
 
@@ -288,7 +318,7 @@ def _invalid_scope(settings: TransformationSettings, field: str) -> Iterator[Fie
     if not _is_name(settings.event_name):
         yield FieldViolation(f"{field}.event_name", "is no name that a customer event can have")
     if settings.when:
-        yield from _invalid(f"{field}.when", compiled_expression, settings.when)
+        yield from _invalid(f"{field}.when", _read_expression, settings.when)
 
 
 def _invalid_steps(settings: TransformationSettings, field: str) -> Iterator[FieldViolation]:
@@ -316,10 +346,8 @@ def _invalid_step(step: TransformationStep, place: str) -> Iterator[FieldViolati
     if kind == "mask" and said.kept_characters > KEPT_CHARACTERS_MAX:
         yield FieldViolation(f"{place}.kept_characters", f"is more than {KEPT_CHARACTERS_MAX}")
     if kind == "set":
-        yield from _invalid(f"{place}.expression", compiled_expression, said.expression)
-    if kind == "refuse" and not (
-        said.detail.strip() and len(said.detail) <= REFUSAL_CHARACTERS_MAX
-    ):
+        yield from _invalid(f"{place}.expression", _read_expression, said.expression)
+    if kind == "refuse" and not _is_detail(said.detail):
         detail = f"must say why, in at most {REFUSAL_CHARACTERS_MAX} characters"
         yield FieldViolation(f"{place}.detail", detail)
 
@@ -331,6 +359,10 @@ def _invalid(place: str, read: Callable[[str], object], text: str) -> Iterator[F
         yield FieldViolation(place, str(error))
 
 
+def _read_expression(text: str) -> Expression:
+    return compiled_expression(text, VARIABLES)
+
+
 def _leads_into(path: str, other: str) -> bool:
     try:
         one, two = read_path(path), read_path(other)
@@ -338,6 +370,10 @@ def _leads_into(path: str, other: str) -> bool:
         return False
     shorter = min(len(one), len(two))
     return one[:shorter] == two[:shorter]
+
+
+def _is_detail(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= REFUSAL_CHARACTERS_MAX and "\0" not in text
 
 
 def _is_name(text: str) -> bool:

@@ -15,15 +15,19 @@ import orjson
 
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import WebhookMapping
-from services.events.webhook_expressions import Expression, ExpressionError, Sent
+from services.events.expression_syntax import ExpressionError
+from services.events.expressions import Expression, Seen, Work, compiled_expression
+from services.events.schema import depth_of
 from services.kernel.errors import FieldViolation, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 BODY_BYTES_MAX: Final = 512 * 1024
 ITEMS_MAX: Final = 500
 """Customer events of one delivery."""
+MAPPED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""All of them together; what comes by other ways is no larger either."""
 BODY_DEPTH_MAX: Final = 64
 DELIVERY_ID_CHARACTERS_MAX: Final = 500
 
@@ -73,12 +77,7 @@ class CompiledMapping:
 
     def customer_events(self, delivery: Delivery) -> list[CustomerEvent]:
         """The customer events that a delivery is; none when it is not wanted. Raises Unmapped."""
-        body, longest = _read(delivery.body)
-        headers, query = dict(delivery.headers), dict(delivery.query)
-        sent = _said_of(
-            {"body": body, "headers": headers, "query": query},
-            max(longest, len(headers), len(query)),
-        )
+        sent = _seen_of(delivery)
         if self._for_each is None:
             found = self._one(sent, delivery, "")
             return [] if found is None else [found]
@@ -87,13 +86,16 @@ class CompiledMapping:
             raise Unmapped("for_each: gives no list")
         if len(items) > ITEMS_MAX:
             raise Unmapped(f"for_each: gives more than {ITEMS_MAX} items")
-        customer_events = []
+        customer_events, left = [], MAPPED_BYTES_MAX
         for index, item in enumerate(items):
             _say(sent, "item", item)
             sent.say("index", index)
             found = self._one(sent, delivery, f"{index}")
             if found is not None:
                 customer_events.append(found)
+                left -= found.ByteSize()
+            if left < 0:
+                raise Unmapped(f"for_each: gives more than {MAPPED_BYTES_MAX} bytes")
         return customer_events
 
     def _compiled(
@@ -103,12 +105,12 @@ class CompiledMapping:
         if not source:
             return None
         try:
-            return Expression(source, variables=variables)
+            return compiled_expression(source, variables)
         except ExpressionError as error:
             self._violations.append(FieldViolation(f"mapping.{name}", str(error)))
             return None
 
-    def _one(self, sent: Sent, delivery: Delivery, index: str) -> CustomerEvent | None:
+    def _one(self, sent: Seen, delivery: Delivery, index: str) -> CustomerEvent | None:
         """One customer event, or None when it is not wanted."""
         wanted = self._said("when", sent, True)
         if not isinstance(wanted, bool):
@@ -130,14 +132,14 @@ class CompiledMapping:
         found.message_id = found.message_id or made_up_message_id(delivery, index)
         return found
 
-    def _said(self, name: str, sent: Sent, default: Any = None) -> Any:
+    def _said(self, name: str, sent: Seen, default: Any = None) -> Any:
         expression = self._each.get(name)
         if expression is None:
             return default
         value = _value(expression, name, sent)
         return default if value is None else value
 
-    def _type(self, sent: Sent) -> CustomerEventType.ValueType:
+    def _type(self, sent: Seen) -> CustomerEventType.ValueType:
         said = self._said("type", sent)
         kind = _TYPES.get(said) if isinstance(said, str) else None
         if kind is None:
@@ -153,47 +155,39 @@ def made_up_message_id(delivery: Delivery, index: str) -> str:
     return f"webhook-{digest[:32]}"
 
 
-def _read(body: bytes) -> tuple[Any, int]:
-    """A body, and how many items the longest list or object in it has."""
+def _read(body: bytes) -> Any:
+    """A body as JSON, unless it is nested too deep."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Unmapped(f"the body is not JSON: {error}") from error
-    level, depth, longest = _nested([found]), 0, 0
-    while level:
-        depth += 1
-        if depth > BODY_DEPTH_MAX:
-            raise Unmapped(f"the body is nested more than {BODY_DEPTH_MAX} levels deep")
-        longest = max(longest, *map(len, level))
-        level = [
-            inner
-            for value in level
-            for inner in _nested(value.values() if isinstance(value, dict) else value)
-        ]
-    return found, longest
+    if depth_of(found) > BODY_DEPTH_MAX:
+        raise Unmapped(f"the body is nested more than {BODY_DEPTH_MAX} levels deep")
+    return found
 
 
-def _nested(values: Iterable[Any]) -> list[Any]:
-    return [value for value in values if isinstance(value, dict | list)]
-
-
-def _said_of(variables: dict[str, Any], items: int) -> Sent:
+def _seen_of(delivery: Delivery) -> Seen:
+    variables = {
+        "body": _read(delivery.body),
+        "headers": dict(delivery.headers),
+        "query": dict(delivery.query),
+    }
     try:
-        return Sent(variables, items=items)
+        return Seen(variables, Work())
     except ExpressionError as error:
         raise Unmapped(str(error)) from error
 
 
-def _say(sent: Sent, name: str, value: Any) -> None:
+def _say(sent: Seen, name: str, value: Any) -> None:
     try:
         sent.say(name, value)
     except ExpressionError as error:
         raise Unmapped(f"for_each: {error}") from error
 
 
-def _value(expression: Expression, name: str, sent: Sent) -> Any:
+def _value(expression: Expression, name: str, sent: Seen) -> Any:
     try:
-        return expression.value(sent)
+        return expression.value_in(sent)
     except ExpressionError as error:
         raise Unmapped(f"{name}: {error}") from error
 
@@ -217,15 +211,8 @@ def _object(name: str, value: Any) -> str:
         return ""
     if not isinstance(value, dict):
         raise Unmapped(f"{name}: is no map")
-    return _json(name, value).decode() if value else ""
-
-
-def _json(name: str, value: Any) -> bytes:
-    try:
-        # A map of CEL's has no order; the same delivery shall say the same each time.
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except (TypeError, ValueError) as error:
-        raise Unmapped(f"{name}: cannot be written as JSON") from error
+    # A map of CEL's has no order; the same delivery shall say the same each time.
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() if value else ""
 
 
 def _time(value: Any) -> datetime | None:

@@ -17,7 +17,8 @@ from rapport.events.v1.events_pb2 import (
     WebhookSignature,
     WebhookToken,
 )
-from services.events.webhook_expressions import Expression, ExpressionError
+from services.events.expression_syntax import ExpressionError
+from services.events.expressions import compiled_expression
 from services.events.webhook_mapping import CompiledMapping, Delivery, Unmapped
 from services.events.webhook_signature import PRESETS, problem
 from services.kernel.errors import InvalidArgument
@@ -155,4 +156,4 @@ def test_whatever_is_written_is_an_expression_or_says_why_not(source):
     with suppress(InvalidArgument):
         CompiledMapping(WebhookMapping(type="'track'", name=source))
     with suppress(ExpressionError):
-        Expression(source, variables=frozenset({"body"}))
+        compiled_expression(source, frozenset({"body"}))

@@ -40,7 +40,7 @@ from rapport.events.v1.imports_pb2 import (
     StartImportRequest,
     UndoImportRequest,
 )
-from services.events import import_mapping, import_products
+from services.events import display_names, import_mapping, import_products
 from services.kernel.command.decider import Decider
 from services.kernel.errors import (
     AlreadyExists,
@@ -145,9 +145,7 @@ def create(command: CreateImportRequest, state: State) -> Sequence[Message]:
     """A new import needs a free id, a name, and a format that can be read."""
     if state.exists:
         raise AlreadyExists(f"imports/{command.import_id}", "import_id")
-    name = command.display_name.strip()
-    if not name or "\0" in name:
-        raise InvalidArgument.of("display_name", "an import needs a name that can be read")
+    name = display_names.readable(command.display_name, "an import")
     source = command.source
     if source and (not source.startswith(SOURCES) or "/" in source[len(SOURCES) :]):
         raise InvalidArgument.of("source", f"must look like {SOURCES}{{id}}, or be empty")

@@ -30,6 +30,7 @@ from rapport.events.v1.sources_pb2 import (
     RevokeWriteKeyRequest,
     RotateWriteKeyRequest,
 )
+from services.events.display_names import readable
 from services.events.door import MILLION
 from services.kernel.command.decider import Decider
 from services.kernel.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
@@ -94,7 +95,7 @@ def create(key: NewWriteKey, command: CreateSourceRequest, state: State) -> Sequ
     if state.exists:
         raise AlreadyExists(f"sources/{command.source_id}", "source_id")
     created = SourceCreated(
-        display_name=readable(command.display_name),
+        display_name=readable(command.display_name, "a source"),
         settings=checked(command.settings),
         write_key_id=key.key_id,
         write_key_hash=key.secret_hash,
@@ -104,7 +105,7 @@ def create(key: NewWriteKey, command: CreateSourceRequest, state: State) -> Sequ
 
 def configure(command: ConfigureSourceRequest, state: State) -> Sequence[Message]:
     """What a source is already is no news."""
-    name, settings = readable(command.display_name), checked(command.settings)
+    name, settings = readable(command.display_name, "a source"), checked(command.settings)
     if (name, serialised(settings)) == (state.display_name, state.settings):
         return []
     return [SourceConfigured(display_name=name, settings=settings)]
@@ -132,14 +133,6 @@ def existing(name: str, state: State) -> State:
     if not state.exists:
         raise NotFound(name)
     return state
-
-
-def readable(display_name: str) -> str:
-    """Refuses a name that nobody can read."""
-    name = display_name.strip()
-    if not name or "\0" in name:
-        raise InvalidArgument.of("display_name", "a source needs a name that can be read")
-    return name
 
 
 def checked(settings: SourceSettings) -> SourceSettings:

@@ -21,6 +21,7 @@ from rapport.events.v1.tracking_plans_pb2 import (
     DraftTrackingPlanRequest,
     PublishTrackingPlanRequest,
 )
+from services.events.display_names import readable
 from services.events.plans import invalidities
 from services.kernel.command.decider import Decider
 from services.kernel.errors import (
@@ -78,9 +79,7 @@ def create(count: int, command: CreateTrackingPlanRequest, state: State) -> Sequ
         raise AlreadyExists(f"trackingPlans/{command.tracking_plan_id}", "tracking_plan_id")
     if count >= TRACKING_PLANS_MAX:
         raise ResourceExhausted("TRACKING_PLANS_MAX", TRACKING_PLANS_MAX)
-    name = command.display_name.strip()
-    if not name or "\0" in name:
-        raise InvalidArgument.of("display_name", "a tracking plan needs a name that can be read")
+    name = readable(command.display_name, "a tracking plan")
     return [TrackingPlanCreated(display_name=name, content=checked(command.content))]
 
 

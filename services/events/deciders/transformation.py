@@ -21,6 +21,7 @@ from rapport.events.v1.transformations_pb2 import (
     DisableTransformationRequest,
     EnableTransformationRequest,
 )
+from services.events.display_names import readable
 from services.events.transforming import invalidities
 from services.kernel.command.decider import Decider
 from services.kernel.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
@@ -70,14 +71,15 @@ def create(count: int, command: CreateTransformationRequest, state: State) -> Se
     if count >= TRANSFORMATIONS_MAX:
         raise ResourceExhausted("TRANSFORMATIONS_MAX", TRANSFORMATIONS_MAX)
     created = TransformationCreated(
-        display_name=readable(command.display_name), settings=checked(command.settings)
+        display_name=readable(command.display_name, "a transformation"),
+        settings=checked(command.settings),
     )
     return [created]
 
 
 def configure(command: ConfigureTransformationRequest, state: State) -> Sequence[Message]:
     """What a transformation does already is no news."""
-    name, settings = readable(command.display_name), checked(command.settings)
+    name, settings = readable(command.display_name, "a transformation"), checked(command.settings)
     if (name, serialised(settings)) == (state.display_name, state.settings):
         return []
     return [TransformationConfigured(display_name=name, settings=settings)]
@@ -88,14 +90,6 @@ def existing(name: str, state: State) -> State:
     if not state.exists:
         raise NotFound(name)
     return state
-
-
-def readable(display_name: str) -> str:
-    """Refuses a name that nobody can read."""
-    name = display_name.strip()
-    if not name or "\0" in name:
-        raise InvalidArgument.of("display_name", "a transformation needs a name that can be read")
-    return name
 
 
 def checked(settings: TransformationSettings) -> TransformationSettings:

@@ -29,6 +29,7 @@ from rapport.events.v1.webhooks_pb2 import (
     RotateWebhookSecretRequest,
 )
 from services.events import webhook_signature
+from services.events.display_names import readable
 from services.events.webhook_mapping import CompiledMapping
 from services.kernel.command.decider import Decider
 from services.kernel.errors import AlreadyExists, InvalidArgument, NotFound
@@ -97,7 +98,7 @@ def create(issued: Issued, command: CreateWebhookRequest, state: State) -> Seque
     if source_id in ("", command.source) or "/" in source_id or not source_id.isprintable():
         raise InvalidArgument.of("source", f"must look like {SOURCES}{{id}}")
     created = WebhookCreated(
-        display_name=readable(command.display_name),
+        display_name=readable(command.display_name, "a webhook"),
         source=command.source,
         signature=webhook_signature.checked(command.signature),
         mapping=checked(command.mapping),
@@ -110,7 +111,7 @@ def create(issued: Issued, command: CreateWebhookRequest, state: State) -> Seque
 def configure(command: ConfigureWebhookRequest, state: State) -> Sequence[Message]:
     """What a webhook is already is no news."""
     configured = WebhookConfigured(
-        display_name=readable(command.display_name),
+        display_name=readable(command.display_name, "a webhook"),
         signature=webhook_signature.checked(command.signature),
         mapping=checked(command.mapping),
     )
@@ -128,14 +129,6 @@ def existing(name: str, state: State) -> State:
     if not state.exists:
         raise NotFound(name)
     return state
-
-
-def readable(display_name: str) -> str:
-    """Refuses a name that nobody can read."""
-    name = display_name.strip()
-    if not name or "\0" in name:
-        raise InvalidArgument.of("display_name", "a webhook needs a name that can be read")
-    return name
 
 
 def checked(mapping: WebhookMapping) -> WebhookMapping:

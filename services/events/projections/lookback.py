@@ -1,7 +1,8 @@
-"""Looks back at what was recorded: the newest first, in small pieces, for as long as there is time.
+"""Looks back at what was recorded: the newest first, for as long as there is time.
 
-A piece is short enough that what is done with it keeps nobody waiting. Whoever asks learns whether
-it was all there is: a limit or the call's deadline may come first.
+It is read in pieces and told one by one, others being served in between: what is done with one may
+take its time. Whoever asks learns whether it was all there is: a limit or the call's deadline may
+come first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Lookback:
     looked_at: int = field(default=0, init=False)
     is_complete: bool = field(default=False, init=False)
 
-    async def pieces(self) -> AsyncIterator[list[CustomerEvent]]:
+    async def customer_events(self) -> AsyncIterator[CustomerEvent]:
         """The customer events, the newest first; then `is_complete` says if those were all."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._time_s()
@@ -71,11 +72,13 @@ class Lookback:
                     rows = await self._rows(last, size + 1)
             except TimeoutError:
                 return
-            piece = rows[:size]
-            if piece:
-                last = piece[-1]
-                self.looked_at += len(piece)
-                yield [self._read(row) for row in piece]
+            for row in rows[:size]:
+                if loop.time() >= ends_at:
+                    return
+                last = row
+                self.looked_at += 1
+                yield self._read(row)
+                await asyncio.sleep(0)
             if len(rows) <= size:
                 self.is_complete = True
                 return

@@ -113,9 +113,8 @@ class TrackingPlansService(TrackingPlansServiceServicer):
         days = request.days or INFER_DAYS_DEFAULT
         lookback = self._lookback(request.source, days, request.event_names)
         inference = Inference()
-        async for piece in lookback.pieces():
-            for customer_event in piece:
-                inference.add(reopened(customer_event))
+        async for customer_event in lookback.customer_events():
+            inference.add(reopened(customer_event))
         content, left_out = inference.content()
         return pb.InferTrackingPlanResponse(
             content=content,
@@ -139,9 +138,8 @@ class TrackingPlansService(TrackingPlansServiceServicer):
         await self._kernel.freshness.wait(CUSTOMER_EVENTS.name, request.read_token)
         lookback = self._lookback(request.source, request.days or PREVIEW_DAYS_DEFAULT)
         preview = Preview(compiled_plan(request.name, content))
-        async for piece in lookback.pieces():
-            for customer_event in piece:
-                preview.add(customer_event)
+        async for customer_event in lookback.customer_events():
+            preview.add(customer_event)
         return preview.response(is_complete=lookback.is_complete)
 
     async def _plan(self, name: str, read_token: str = "") -> pb.TrackingPlan:

@@ -7,7 +7,7 @@ columns; the rest is the same for every aggregate.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from services.kernel.errors import NotFound
 from services.kernel.log.log import read_heads
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from services.kernel.log.recorded import Recorded
 
 S = TypeVar("S")
+
+
+class ListRequest(Protocol):
+    """What every List method is asked."""
+
+    filter: str
+    order_by: str
+    page_size: int
+    page_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +87,9 @@ class AggregateRows(Generic[S]):
         return self.row(record)
 
     async def page(
-        self, pool: Pool, listing: Listing, workspace: str, request: Any
+        self, pool: Pool, listing: Listing, workspace: str, request: ListRequest
     ) -> tuple[list[AggregateRow[S]], str]:
-        """Returns a page of what a request lists, and the token of the next page."""
+        """The rows of a page that a List method asks for, and the token of the next."""
         heads = await read_heads(pool)
         query = listing.query(
             workspace=workspace,

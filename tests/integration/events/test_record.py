@@ -235,3 +235,26 @@ async def _lock_waits(pool):
 
 async def _kill_who_waits(pool):
     assert await pool.fetch(f"select pg_terminate_backend(pid) from ({WAITING}) waiting")
+
+
+async def test_others_are_served_while_a_batch_is_judged(plan, record, sent, monkeypatch):
+    """Rules may take their time with each customer event."""
+    monkeypatch.setattr(recording, "JUDGING_S_MAX", 0)
+    plan.needed = ""
+    judge, judged, turns = plan.judge, [], set()
+
+    def counting(opened):
+        judged.append(opened.event.message_id)
+        return judge(opened)
+
+    monkeypatch.setattr(plan, "judge", counting)
+
+    def other():
+        turns.add(len(judged))
+        if len(judged) < 20:
+            asyncio.get_running_loop().call_soon(other)
+
+    other()
+    await record(*[sent() for _ in range(20)])
+
+    assert set(range(21)) == turns

@@ -7,12 +7,14 @@ import pytest
 
 from services.events.plan_schemas import (
     PATTERN_BYTES_MAX,
+    PATTERNS_MAX,
     SCHEMA_BYTES_MAX,
     SCHEMA_DEPTH_MAX,
     SCHEMA_PARTS_MAX,
     SchemaError,
     compiled,
     count_parts,
+    faults_of_each,
 )
 
 DEFINED = {"$defs": {"sku": {"type": "string"}}, "properties": {"sku": {"$ref": "#/$defs/sku"}}}
@@ -69,6 +71,8 @@ def test_a_schema_of_the_two_drafts_is_taken(schema):
         ('{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}', "leads back"),
         ('{"$dynamicRef": "#a"}', "$dynamicRef is not understood"),
         ('{"properties": {"a": {"$id": "http://x"}}}', "only the whole schema"),
+        ('{"required": ["a\\u0000b"]}', "U+0000"),
+        ('{"properties": {"a\\\\\\u0000b": false}}', "U+0000"),
         ('{"pattern": "(?=a)b"}', "/pattern"),
         ('{"pattern": "(a)\\\\1"}', "/pattern"),
         ('{"pattern": "(x{1,50}){1,50}y"}', "/pattern"),
@@ -95,6 +99,13 @@ def test_what_is_no_schema_or_costs_too_much_is_refused_with_why(text, why):
             json.dumps(nested(SCHEMA_DEPTH_MAX + 1)),
             "SCHEMA_DEPTH_MAX",
         ),
+        (
+            json.dumps({"allOf": [{"pattern": "a"}] * PATTERNS_MAX}),
+            json.dumps(
+                {"patternProperties": {"b": {}}, "allOf": [{"pattern": "a"}] * PATTERNS_MAX}
+            ),
+            "PATTERNS_MAX",
+        ),
     ],
 )
 def test_a_limit_is_kept_at_its_edge(at_the_edge, past_it, limit):
@@ -103,6 +114,22 @@ def test_a_limit_is_kept_at_its_edge(at_the_edge, past_it, limit):
         compiled(past_it)
 
     assert limit in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "faults"),
+    [
+        (True, 0),
+        ({"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "string"}}}, 0),
+        ({"items": {"type": "string"}}, 1),
+        ({"items": False}, 1),
+        ({"properties": {"l": {"items": {"required": ["a", "b"]}}}}, 3),
+        ({"$defs": {"x": {"items": {"enum": [1]}}}, "items": {"$ref": "#/$defs/x"}}, 3),
+        ({"additionalProperties": {"dependentRequired": {"a": ["b", "c"]}}}, 3),
+    ],
+)
+def test_what_may_be_wrong_with_each_of_many_is_counted(schema, faults):
+    assert faults == faults_of_each(schema)
 
 
 def test_references_that_double_at_each_step_are_counted_as_often_as_they_are_met():

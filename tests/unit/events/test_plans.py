@@ -1,6 +1,7 @@
 """A tracking plan says of a customer event what is wrong with it, and what follows from that."""
 
 import json
+import time
 
 import pytest
 
@@ -12,12 +13,14 @@ from services.events.plans import (
     CONTENT_PARTS_MAX,
     DESCRIPTION_CHARACTERS_MAX,
     DETAIL_CHARACTERS_MAX,
+    FAULTS_MAX,
     RULES_MAX,
     VIOLATIONS_MAX,
     compiled_plan,
+    instance_of,
     invalidities,
 )
-from services.events.schema import Opened
+from services.events.schema import Opened, count_values
 
 TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
 PAGE = CustomerEventType.CUSTOMER_EVENT_TYPE_PAGE
@@ -244,6 +247,44 @@ def test_very_many_violations_are_told_in_part():
     enum = {"properties": {"a": {"enum": [f"value {n}" for n in range(2000)]}}}
     [violation] = plan(rule(enum)).judge(order(a=1)).violations
     assert len(violation.detail) <= DETAIL_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("policy", "unexpected", "verdict"),
+    [
+        (FLAG, FLAG, Verdict.LET_IN),
+        (FLAG, QUARANTINE, Verdict.QUARANTINE),
+        (REFUSE, FLAG, Verdict.REFUSE),
+    ],
+)
+def test_where_very_much_may_be_wrong_it_is_not_all_looked_for(policy, unexpected, verdict):
+    items = {"allOf": [{"type": "string"}] * 1_000}
+    schema = {"properties": {"l": {"items": items}}}
+    hostile = plan(rule(schema, policy=policy, unplanned_property_policy=unexpected))
+    started = time.perf_counter()
+    judgement = hostile.judge(order(l=[0] * 15_000))
+
+    assert (verdict, [("type", "/properties/l/0")]) == (judgement.verdict, broken(judgement))
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(("items", "count"), [(-1, VIOLATIONS_MAX), (0, 1)])
+def test_so_much_may_be_wrong_and_is_looked_for(items, count):
+    numbers = plan(rule({"properties": {"l": {"items": {"type": "string"}}}}))
+    opened = order()
+    others = count_values(instance_of(opened))
+    # The list itself is a value, too.
+    opened.properties["l"] = [0] * (FAULTS_MAX - others + items)
+
+    assert count == len(broken(numbers.judge(opened)))
+
+
+def test_of_very_much_that_is_wrong_the_property_is_left_out():
+    items = {"allOf": [{"type": "string"}] * 1_000}
+    opened = order(l=[0] * 1_000, n=1)
+    plan(rule({"properties": {"l": {"items": items}}}, policy=OMIT)).judge(opened)
+
+    assert {"n": 1} == opened.properties
 
 
 def test_what_is_no_plan_is_refused_field_by_field():

@@ -137,7 +137,7 @@ def test_ids_are_texts_that_can_be_changed_too():
 @pytest.mark.parametrize(
     ("impossible", "before", "path", "why"),
     [
-        (set_("properties.a", "properties.missing"), {}, "/properties/a", "there is no missing"),
+        (set_("properties.a", "properties.missing"), {}, "/properties/a", "there is no 'missing'"),
         (set_("properties.a", "1 / int(name)"), {}, "/properties/a", "RuntimeError"),
         (set_("properties.a.b", "1"), {"a": 5}, "/properties/a/b", "a is no object"),
         (set_("user_id", "5"), {}, "/user_id", "user_id can only be a text"),
@@ -175,7 +175,7 @@ def test_a_condition_without_a_value_does_not_hold_and_says_so():
     applied(opened, of(step(drop={"path": "user_id"}), when="properties.total > 5"))
 
     assert "u-1" == opened.event.user_id
-    assert "when: there is no total" in opened.event.violations[0].detail
+    assert "when: there is no 'total'" in opened.event.violations[0].detail
 
 
 def test_it_is_not_flagged_more_often_than_can_be_kept():
@@ -301,6 +301,10 @@ def test_what_was_changed_before_it_was_quarantined_is_not_changed_again():
             "settings.steps[0].rename_event.event_name",
         ),
         (TransformationSettings(steps=[step(refuse={})]), "settings.steps[0].refuse.detail"),
+        (
+            TransformationSettings(steps=[step(refuse={"detail": "a\0b"})]),
+            "settings.steps[0].refuse.detail",
+        ),
         (TransformationSettings(steps=[step(refuse={"detail": "x"})], when="x"), "settings.when"),
         (TransformationSettings(steps=[step(refuse={"detail": "x"})], type=99), "settings.type"),
         (
