@@ -125,7 +125,7 @@ def test_what_is_signed_as_its_scheme_says_is_believed(case):
     assert found(*PUBLISHED[case]) == ""
 
 
-@pytest.mark.parametrize("case", set(PUBLISHED) - {"token"})
+@pytest.mark.parametrize("case", sorted(set(PUBLISHED) - {"token"}))
 def test_one_byte_of_the_body_changed_and_it_is_believed_no_longer(case):
     signature, secret, body, headers = PUBLISHED[case]
 
