@@ -150,6 +150,9 @@ class StandIn:
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             said = hear(request, context)
             if not hasattr(said, "__aiter__"):
+                if method.client_streaming:  # who has nothing to say still listens
+                    async for _ in request:
+                        pass
                 return
             async for message in said:
                 yield message

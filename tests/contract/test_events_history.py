@@ -22,6 +22,7 @@ from services.events.deciders import (
     suppression,
     tracking_plan,
     transformation,
+    webhook,
 )
 from services.events.projections.customer_events import COLUMNS, row_of
 from services.events.receipts import stream_of
@@ -41,6 +42,7 @@ DECIDERS = {
         suppression.DECIDER,
         tracking_plan.DECIDER,
         transformation.DECIDER,
+        webhook.DECIDER,
     )
 }
 HISTORIES = [

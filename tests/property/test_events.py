@@ -152,7 +152,7 @@ def test_every_customer_event_is_either_refused_with_a_reason_or_fit_to_be_store
         assert not any("\0" in each for each in _texts(parsed))
         assert _depth(parsed) <= JSON_DEPTH_MAX
     batch = Batch([customer_event], Inlet(Door(), NOON, "c"))
-    [(fact, occur_time, _)] = batch.fresh.values()
+    [(fact, occur_time, *_)] = batch.fresh.values()
     assert datetime(1970, 1, 1, tzinfo=UTC) <= occur_time <= NOON
     assert type(fact).FromString(fact.SerializeToString()) == fact
 

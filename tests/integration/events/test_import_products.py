@@ -323,6 +323,7 @@ async def test_a_batch_that_cannot_be_saved_is_not_counted(workers, monkeypatch)
         await add_errors(tx, job, errors)
 
     monkeypatch.setattr(importing, "add_errors", broken)
+    monkeypatch.setattr(upkeep, "TROUBLE_PAUSE_S", 0)
     for _ in range(upkeep.FAILURES_MAX):
         with pytest.raises(ValueError, match="second"):
             await workers.step()
