@@ -42,6 +42,7 @@ structlog.configure(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test by the folder it lies in; a test outside a tier is a mistake."""
     for item in items:
