@@ -42,7 +42,6 @@ structlog.configure(
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test by the folder it lies in; a test outside a tier is a mistake."""
     for item in items:
@@ -50,10 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} lies in no tier: {', '.join(TIERS)}")
         item.add_marker(tier)
-        # A file's tests share a platform. Those that kill and flood get the machine one by one: two
-        # at once starve each other past the times they wait.
-        group = tier if tier == "chaos" else str(item.path.relative_to(TESTS))
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
