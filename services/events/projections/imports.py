@@ -186,7 +186,7 @@ class ImportsView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds the events of imports."""
-        own = [event for event in events if event.stream.startswith(f"{DECIDER.category}-")]
+        own = IMPORT_ROWS.own(events)
         if own:
             await IMPORT_ROWS.fold(tx, schema, own)
 

@@ -187,7 +187,7 @@ class SourcesView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds the events of sources; each of write keys changes rows of theirs."""
-        own = [event for event in events if event.stream.startswith(f"{DECIDER.category}-")]
+        own = SOURCE_ROWS.own(events)
         if not own:
             return
         await SOURCE_ROWS.fold(tx, schema, own)

@@ -129,7 +129,7 @@ class SuppressionsView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds the events of suppressions."""
-        own = [event for event in events if event.stream.startswith(f"{DECIDER.category}-")]
+        own = SUPPRESSION_ROWS.own(events)
         if own:
             await SUPPRESSION_ROWS.fold(tx, schema, own)
 

@@ -183,7 +183,7 @@ class TrackingPlansView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds the events of tracking plans; what was published is a row of its own."""
-        own = [event for event in events if event.stream.startswith(f"{DECIDER.category}-")]
+        own = TRACKING_PLAN_ROWS.own(events)
         if not own:
             return
         await TRACKING_PLAN_ROWS.fold(tx, schema, own)

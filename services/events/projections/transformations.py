@@ -159,7 +159,7 @@ class TransformationsView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds the events of transformations."""
-        own = [event for event in events if event.stream.startswith(f"{DECIDER.category}-")]
+        own = TRANSFORMATION_ROWS.own(events)
         if own:
             await TRANSFORMATION_ROWS.fold(tx, schema, own)
 

@@ -219,7 +219,7 @@ class WebhooksView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds the events of webhooks; those of secrets change rows of theirs."""
-        own = [event for event in events if event.stream.startswith(f"{DECIDER.category}-")]
+        own = WEBHOOK_ROWS.own(events)
         if not own:
             return
         await WEBHOOK_ROWS.fold(tx, schema, own)

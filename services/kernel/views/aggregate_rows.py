@@ -68,6 +68,11 @@ class AggregateRows(Generic[S]):
     state_of: Callable[[Any], S]
     state_columns: Callable[[AggregateRow[S]], Sequence[object]]
 
+    def own(self, events: Sequence[Recorded]) -> list[Recorded]:
+        """Those of a batch that belong to aggregates of this kind."""
+        prefix = self.decider.stream("")
+        return [event for event in events if event.stream.startswith(prefix)]
+
     async def fold(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds events into their rows: one read, one write, however many they are."""
         asked = {(event.workspace, self.decider.id_of(event.stream)) for event in events}
