@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from rapport.deals.v1 import events_pb2, service_pb2, service_pb2_grpc
-from services.deals.projections import DealsView
-from services.deals.service import DealsService
+from services.deals.projections.deals import DealsView
+from services.deals.service.deals import DealsService
 from services.kernel.log.recorded import EventTypes
-from services.kernel.process.runtime import Service, main
+from services.kernel.process.runtime import Kernel, Service, main
+from services.kernel.rpc.server import Served, served
+
+EVENT_TYPES = EventTypes(events_pb2)
+
+
+def servicers(kernel: Kernel) -> tuple[Served, ...]:
+    """What the service answers."""
+    return (served(service_pb2, service_pb2_grpc, DealsService(kernel)),)
+
 
 SERVICE = Service(
     name="deals",
-    event_types=EventTypes(events_pb2),
+    event_types=EVENT_TYPES,
     views=(DealsView(),),
-    servicers=lambda kernel: [
-        (
-            service_pb2.DESCRIPTOR.services_by_name["DealsService"],
-            service_pb2_grpc.add_DealsServiceServicer_to_server,
-            DealsService(kernel),
-        )
-    ],
+    servicers=servicers,
 )
 
 if __name__ == "__main__":

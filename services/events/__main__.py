@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from types import ModuleType
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
-
-import grpc
 
 from rapport.events.v1 import (
     events_pb2,
@@ -62,7 +59,7 @@ from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
 from services.events.upkeep.importing import IMPORTS_AT_ONCE_MAX, ImportMetrics, ImportUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
-from services.kernel.rpc.server import Served
+from services.kernel.rpc.server import Served, served
 from services.kernel.views.projection import Consumer
 
 if TYPE_CHECKING:
@@ -76,34 +73,25 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
     doors = Doors(kernel.pool, kernel.derive_key)
     recorder = Recorder(kernel, doors)
     return (
-        _served(service_pb2, service_pb2_grpc, EventsService(kernel, recorder)),
-        _served(sources_pb2, sources_pb2_grpc, SourcesService(kernel, doors)),
-        _served(suppressions_pb2, suppressions_pb2_grpc, SuppressionsService(kernel, doors)),
-        _served(quarantine_pb2, quarantine_pb2_grpc, QuarantineService(kernel, doors)),
-        _served(products_pb2, products_pb2_grpc, ProductsService(kernel)),
-        _served(orders_pb2, orders_pb2_grpc, OrdersService(kernel)),
-        _served(tracking_plans_pb2, tracking_plans_pb2_grpc, TrackingPlansService(kernel, doors)),
-        _served(
+        served(service_pb2, service_pb2_grpc, EventsService(kernel, recorder)),
+        served(sources_pb2, sources_pb2_grpc, SourcesService(kernel, doors)),
+        served(suppressions_pb2, suppressions_pb2_grpc, SuppressionsService(kernel, doors)),
+        served(quarantine_pb2, quarantine_pb2_grpc, QuarantineService(kernel, doors)),
+        served(products_pb2, products_pb2_grpc, ProductsService(kernel)),
+        served(orders_pb2, orders_pb2_grpc, OrdersService(kernel)),
+        served(tracking_plans_pb2, tracking_plans_pb2_grpc, TrackingPlansService(kernel, doors)),
+        served(
             transformations_pb2, transformations_pb2_grpc, TransformationsService(kernel, doors)
         ),
-        _served(imports_pb2, imports_pb2_grpc, ImportsService(kernel)),
-        _served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
-        _served(webhooks_pb2, webhooks_pb2_grpc, WebhooksService(kernel)),
-        _served(
+        served(imports_pb2, imports_pb2_grpc, ImportsService(kernel)),
+        served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
+        served(webhooks_pb2, webhooks_pb2_grpc, WebhooksService(kernel)),
+        served(
             webhook_deliveries_pb2,
             webhook_deliveries_pb2_grpc,
             WebhookDeliveriesService(kernel, recorder),
         ),
     )
-
-
-def _served(messages: ModuleType, stubs: ModuleType, servicer: object) -> Served:
-    """A servicer with the one service that its proto file describes."""
-    [descriptor] = messages.DESCRIPTOR.services_by_name.values()
-    add: Callable[[Any, grpc.aio.Server], None] = getattr(
-        stubs, f"add_{descriptor.name}Servicer_to_server"
-    )
-    return descriptor, add, servicer
 
 
 def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[Any, Any, None]]:

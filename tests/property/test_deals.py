@@ -15,7 +15,7 @@ from rapport.deals.v1.service_pb2 import (
     OpenDealRequest,
     WinDealRequest,
 )
-from services.deals.decider import AMOUNT_MINOR_MAX, DECIDER, STAGES
+from services.deals.deciders.deal import AMOUNT_MINOR_MAX, DECIDER, STAGES
 from services.kernel.errors import RapportError
 
 texts = st.text(max_size=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Final
 
 import grpc.aio
@@ -28,6 +29,15 @@ CLIENT_PING_INTERVAL_MIN_S: Final = 10
 
 Served = tuple[ServiceDescriptor, Callable[[Any, grpc.aio.Server], None], Any]
 """What is served: the service's descriptor, its generated `add_…_to_server`, and the servicer."""
+
+
+def served(messages: ModuleType, stubs: ModuleType, servicer: object) -> Served:
+    """A servicer with the one service that its proto file describes."""
+    [descriptor] = messages.DESCRIPTOR.services_by_name.values()
+    add: Callable[[Any, grpc.aio.Server], None] = getattr(
+        stubs, f"add_{descriptor.name}Servicer_to_server"
+    )
+    return descriptor, add, servicer
 
 
 class Server:

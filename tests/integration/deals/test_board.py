@@ -19,8 +19,8 @@ from rapport.deals.v1.service_pb2 import (
     WinDealRequest,
 )
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
-from services.deals.decider import AMOUNT_MINOR_MAX, STAGES
-from services.deals.projections import _BOARD_DEALS, _BOARD_SUMS
+from services.deals.deciders.deal import AMOUNT_MINOR_MAX, STAGES
+from services.deals.projections.deals import _BOARD_DEALS, _BOARD_SUMS
 from services.kernel.errors import RapportError
 
 MOVES = 200

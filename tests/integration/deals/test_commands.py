@@ -17,7 +17,7 @@ from rapport.deals.v1.service_pb2 import (
     WinDealRequest,
 )
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
-from services.deals.decider import STAGES
+from services.deals.deciders.deal import STAGES
 from services.kernel.errors import (
     Aborted,
     AlreadyExists,

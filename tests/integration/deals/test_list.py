@@ -5,8 +5,8 @@ import pytest
 from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.service_pb2 import ListDealsRequest, LoseDealRequest, WinDealRequest
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
-from services.deals.decider import STAGES
-from services.deals.projections import DEALS
+from services.deals.deciders.deal import STAGES
+from services.deals.projections.deals import DEALS
 
 MANY_DEALS = """
 insert into deals.deals

@@ -6,8 +6,8 @@ from rapport.deals.v1.service_pb2 import (
     MoveDealStageRequest,
     WinDealRequest,
 )
-from services.deals.decider import STAGES
-from services.deals.projections import DealsView
+from services.deals.deciders.deal import STAGES
+from services.deals.projections.deals import DealsView
 from services.kernel.log.log import read_partition
 from services.kernel.views.rebuild import Rebuild
 

@@ -3,7 +3,7 @@
 from itertools import islice
 
 from services.contacts.decider import DECIDER as CONTACT
-from services.deals.decider import DECIDER as DEAL
+from services.deals.deciders.deal import DECIDER as DEAL
 from services.events.schema import refusal_of
 from tests.bench.people import Shop, contact_events, deal_events
 

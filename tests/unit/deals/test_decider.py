@@ -16,7 +16,7 @@ from rapport.deals.v1.service_pb2 import (
     OpenDealRequest,
     WinDealRequest,
 )
-from services.deals.decider import AMOUNT_MINOR_MAX, DECIDER, STAGES, State
+from services.deals.deciders.deal import AMOUNT_MINOR_MAX, DECIDER, STAGES, State
 from services.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.kernel.testing import Spec
 

@@ -24,8 +24,8 @@ from rapport.deals.v1.service_pb2 import (
     WinDealResponse,
 )
 from rapport.deals.v1.service_pb2_grpc import DealsServiceServicer
-from services.deals.decider import DECIDER, Command, State
-from services.deals.projections import DEAL_ROWS, DealsView, deal_of, get_board, list_deals
+from services.deals.deciders.deal import DECIDER, Command, State
+from services.deals.projections.deals import DEAL_ROWS, DealsView, deal_of, get_board, list_deals
 from services.kernel.command.decider import Decided
 from services.kernel.process.runtime import Kernel
 from services.kernel.rpc.caller import current_caller

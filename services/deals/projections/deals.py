@@ -26,7 +26,7 @@ from rapport.deals.v1.service_pb2 import (
     ListDealsRequest,
     ListDealsResponse,
 )
-from services.deals.decider import DECIDER, STAGES, State
+from services.deals.deciders.deal import DECIDER, STAGES, State
 from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table

@@ -1,0 +1,1 @@
+"""The views of deals: their tables, their folds, their questions."""

@@ -1,0 +1,1 @@
+"""What deals answer, a file per service."""
