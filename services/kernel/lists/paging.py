@@ -32,6 +32,9 @@ the view (`Positions`). The token carries the positions at which the walk began,
 checkpoint read no later than the first page. Positions are the same in a rebuilt view, so a walk
 survives the swap. A table without positions cannot be sorted by fields that change.
 
+With a `moment` the page is of the table of versions, as that moment saw them: nothing of it changes
+any more, so all of this is kept in any order.
+
 Null sorts after every value, before them when descending. A token is bound to method, workspace,
 filter, order and `where`; it proves nothing about who asks. It holds sort keys: do not log it.
 """
@@ -39,7 +42,8 @@ filter, order and `where`; it proves nothing about who asks. It holds sort keys:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from services.kernel.errors import InvalidArgument
@@ -72,12 +76,22 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A view's table: one row per resource; `key` is a text, unique and never changed."""
+    """A view's table: one row per resource; `key` is a text, unique and never changed.
+
+    `versions` is the table of what its rows were, each in [from_time, to_time), if there is one.
+    """
 
     name: str
     key: str
     positions: Positions | None
     workspace: str = "workspace"
+    versions: str = ""
+
+    def past(self) -> Table:
+        """The table of versions: what a moment saw of it stands still."""
+        if not self.versions:
+            raise ValueError(f"{self.name} keeps no versions")
+        return replace(self, name=self.versions, positions=None, versions="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +141,13 @@ class Listing:
     columns: str
     fields: Fields
     default_order: str = ""
+    moment: datetime | None = None
     _default: tuple[SortKey, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sortable = self.fields.sortable()
         mutable = [name for name, found in sortable.items() if not found.immutable]
-        if mutable and self.table.positions is None:
+        if mutable and self.table.positions is None and self.moment is None:
             raise ValueError(f"{self.table.name} needs positions to be sorted by {mutable[0]}")
         object.__setattr__(self, "_default", self._order(self.default_order))
 
@@ -146,18 +161,29 @@ class Listing:
         page_size: int = 0,
         page_token: str = "",
         where: Mapping[str, object] | None = None,
+        moment: datetime | None = None,
     ) -> PageQuery:
         """Composes a page of the rows that equal `where` by column (None: is null) and the filter.
 
-        `positions` is the view's checkpoint for each partition; later pages take the token's.
+        `positions` is the view's checkpoint for each partition; later pages take the token's. With
+        a `moment` the rows are what they were then.
         """
+        if moment is not None:
+            return self._past(moment).query(
+                workspace=workspace,
+                filter=filter,
+                order_by=order_by,
+                page_size=page_size,
+                page_token=page_token,
+                where=where,
+            )
         size = _size(page_size)
         wanted = self.fields.filter(filter)
         keys = self._order(order_by) if order_by.strip() else self._default
         fixed = dict(where or {})
         order = ",".join(f"{key.field.column} {key.is_descending}" for key in keys)
         fingerprint = fingerprint_of(
-            self.method, workspace, wanted.text, order, repr(sorted(fixed.items()))
+            self.method, workspace, wanted.text, order, repr(sorted(fixed.items())), *self._as_of()
         )
         token = None
         if page_token:
@@ -177,20 +203,26 @@ class Listing:
             _fingerprint=fingerprint,
         )
 
+    def _past(self, moment: datetime) -> Listing:
+        return replace(self, table=self.table.past(), moment=moment)
+
+    def _as_of(self) -> tuple[str, ...]:
+        return () if self.moment is None else (self.moment.isoformat(),)
+
     def _check(self, token: PageToken, keys: Sequence[SortKey], positions: Sequence[int]) -> None:
         is_counted = self.table.positions is not None
         is_same = len(token.positions) == (len(positions) or len(token.positions))
         if is_counted != bool(token.positions) or not is_same:
             raise InvalidPageToken("this walk began in another shape of the log")
-        if token.is_moved and _is_still(keys):
+        if token.is_moved and self.is_still(keys):
             raise InvalidPageToken("this is no page token of ours")
 
     def _order(self, order_by: str) -> tuple[SortKey, ...]:
         return read_order(order_by, self.fields, self.table.key)
 
-
-def _is_still(keys: Sequence[SortKey]) -> bool:
-    return all(key.field.immutable for key in keys)
+    def is_still(self, keys: Sequence[SortKey]) -> bool:
+        """Whether no row can move across the cursor of a walk in this order."""
+        return self.moment is not None or all(key.field.immutable for key in keys)
 
 
 def _size(page_size: int) -> int:
@@ -219,7 +251,7 @@ class _Select:
         arguments = Arguments()
         limit = f"limit {arguments.add(self.size + 1, 'bigint')}"
         given = self._given(arguments)
-        if _is_still(self.keys):
+        if self.listing.is_still(self.keys):
             return f"{self._in_order(arguments, given, token)} {limit}", arguments
         moved = f"{self._moved(arguments, given, token)} {limit}"
         if token is not None and token.is_moved:
@@ -238,7 +270,7 @@ class _Select:
         if self.listing.table.positions is not None:
             reached = self._reached(arguments, self.listing.table.positions)
             column = self.listing.table.positions.created
-            if not _is_still(self.keys):
+            if not self.listing.is_still(self.keys):
                 column = self.listing.table.positions.changed
             conditions.append(f"{column} <= {reached}")
         if token is not None and not token.is_moved:
@@ -275,6 +307,9 @@ class _Select:
 
     def _given(self, arguments: Arguments) -> str:
         conditions = [f"{self.listing.table.workspace} = {arguments.add(self.workspace, 'text')}"]
+        if self.listing.moment is not None:
+            moment = arguments.add(self.listing.moment, "timestamptz")
+            conditions.append(f"from_time <= {moment} and to_time > {moment}")
         for column, value in self.fixed.items():
             if value is None:
                 conditions.append(f"{column} is null")

@@ -41,7 +41,7 @@ COPY_SIZE_MIN = 32
 APPENDED_CHANNEL = "appended"
 
 _LOCK_HEADS = """
-select partition, position, record_time from kernel.heads
+select partition, position, greatest(record_time, 'epoch') as record_time from kernel.heads
 where partition = any($1::int[]) order by partition for update
 """
 
@@ -268,7 +268,7 @@ def _later(now: datetime, heads: Mapping[int, Head]) -> datetime:
 
     So times grow with positions, and what happened later to a stream is also told as later.
     """
-    return max([now, *(head.record_time + MICROSECOND for head in heads.values() if head.position)])
+    return max([now, *(head.record_time + MICROSECOND for head in heads.values())])
 
 
 async def stream_versions(tx: Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:

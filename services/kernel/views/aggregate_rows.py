@@ -73,16 +73,22 @@ class AggregateRows(Generic[S]):
         prefix = self.decider.stream("")
         return [event for event in events if event.stream.startswith(prefix)]
 
-    async def fold(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        """Folds events into their rows: one read, one write, however many they are."""
+    async def fold(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> list[AggregateRow[S]]:
+        """Folds events into their rows: one read, one write, however many they are.
+
+        Returns the row that each of them led to.
+        """
         asked = {(event.workspace, self.decider.id_of(event.stream)) for event in events}
         found = await tx.fetch(self.several.format(schema=schema), *columns(sorted(asked)))
         rows = {(row.workspace, row.aggregate_id): row for row in map(self.row, found)}
+        versions = []
         for event in events:
             key = event.workspace, self.decider.id_of(event.stream)
             rows[key] = self._after(rows.get(key) or self._before(event), event)
-        changed = [self._values(row) for row in rows.values()]
+            versions.append(rows[key])
+        changed = [self.values(row) for row in rows.values()]
         await tx.execute(self.save.format(schema=schema), *columns(changed))
+        return versions
 
     async def existing(self, pool: Pool, workspace: str, name: str) -> AggregateRow[S]:
         """The aggregate with this resource name, else NotFound."""
@@ -92,9 +98,17 @@ class AggregateRows(Generic[S]):
         return self.row(record)
 
     async def page(
-        self, pool: Pool, listing: Listing, workspace: str, request: ListRequest
+        self,
+        pool: Pool,
+        listing: Listing,
+        workspace: str,
+        request: ListRequest,
+        moment: datetime | None = None,
     ) -> tuple[list[AggregateRow[S]], str]:
-        """The rows of a page that a List method asks for, and the token of the next."""
+        """The rows of a page that a List method asks for, and the token of the next.
+
+        With a moment they are what they were then, by the listing's table of versions.
+        """
         heads = await read_heads(pool)
         query = listing.query(
             workspace=workspace,
@@ -103,6 +117,7 @@ class AggregateRows(Generic[S]):
             order_by=request.order_by,
             page_size=request.page_size,
             page_token=request.page_token,
+            moment=moment,
         )
         page = query.page(await pool.fetch(query.sql, *query.args))
         return [self.row(record) for record in page.rows], page.next_page_token
@@ -145,7 +160,7 @@ class AggregateRows(Generic[S]):
             update_time=event.record_time,
         )
 
-    def _values(self, row: AggregateRow[S]) -> tuple[object, ...]:
+    def values(self, row: AggregateRow[S]) -> tuple[object, ...]:
         """A row in the order of the table's columns."""
         return (
             row.workspace,

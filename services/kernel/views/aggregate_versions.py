@@ -1,0 +1,137 @@
+"""Every version of an aggregate's row, each with the time it was the row.
+
+A table of versions stands beside the table of rows, in the same schema, with the same columns and
+two more: a version is what the row was in [from_time, to_time) of record time, and the last one's
+`to_time` is infinity. So what a view said at any moment is one condition more. Events of one
+transaction have one record time; what was between them was never to be seen, and its interval is
+empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from services.kernel.errors import NotFound
+from services.kernel.log.sql import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from asyncpg import Pool
+
+    from services.kernel.log.sql import Tx
+    from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+
+S = TypeVar("S")
+
+CURRENT_AT = "from_time <= {moment} and to_time > {moment}"
+"""What is true of the one version of each row that a moment saw."""
+
+_TABLE = """
+create table {{schema}}.{table} (
+    like {{schema}}.{rows},
+    from_time timestamptz not null,
+    to_time timestamptz not null,
+    primary key (workspace, {key}, version)
+);
+"""
+
+_ADD = """
+insert into {{schema}}.{table} ({columns}, from_time, to_time)
+select {columns}, from_time, coalesce(to_time, 'infinity')
+from unnest({arrays}) as added ({columns}, from_time, to_time)
+"""
+
+_END = """
+update {{schema}}.{table} ended set to_time = given.to_time
+from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
+    as given (workspace, {key}, version, to_time)
+where (ended.workspace, ended.{key}, ended.version)
+    = (given.workspace, given.{key}, given.version)
+"""
+
+_ONE_AT = """
+select {columns} from {live}.{table}
+where workspace = $1 and {key} = $2 and {current}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateVersions(Generic[S]):
+    """How the versions of one table of rows are kept and read.
+
+    `live` is the view's schema, `table` that of the rows, whose versions are in `{table}_versions`;
+    `state_types` are the columns of the state with their SQL types, in the order of the rows'.
+    """
+
+    rows: AggregateRows[S]
+    live: str
+    table: str
+    state_types: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The table of versions."""
+        return f"{self.table}_versions"
+
+    def tables(self) -> str:
+        """What creates the table, after that of the rows; for `format(schema=…)`."""
+        return _TABLE.format(table=self.name, rows=self.table, key=self.rows.key)
+
+    async def add(self, tx: Tx, schema: str, versions: Sequence[AggregateRow[S]]) -> None:
+        """Adds rows as consecutive events of each left them, and ends those before them."""
+        if not versions:
+            return
+        following = {(row.workspace, row.aggregate_id, row.version - 1): row for row in versions}
+        added, ended = [], []
+        for row in versions:
+            successor = following.get((row.workspace, row.aggregate_id, row.version))
+            until = None if successor is None else successor.update_time
+            added.append((*self.rows.values(row), row.update_time, until))
+        known = {(row.workspace, row.aggregate_id, row.version) for row in versions}
+        for key, row in following.items():
+            if key not in known and row.version > 1:
+                ended.append((*key, row.update_time))
+        if ended:
+            sql = _END.format(table=self.name, key=self.rows.key)
+            await tx.execute(sql.format(schema=schema), *columns(ended))
+        await tx.execute(self._add(schema), *columns(added))
+
+    async def existing_at(
+        self, pool: Pool, workspace: str, name: str, moment: datetime
+    ) -> AggregateRow[S]:
+        """The aggregate as it was at a moment, else NotFound."""
+        sql = _ONE_AT.format(
+            columns=", ".join(self._types()),
+            live=self.live,
+            table=self.name,
+            key=self.rows.key,
+            current=CURRENT_AT.format(moment="$3"),
+        )
+        aggregate_id = self.rows.decider.aggregate_id(name)
+        record: Any = await pool.fetchrow(sql, workspace, aggregate_id, moment)
+        if record is None:
+            raise NotFound(name)
+        return self.rows.row(record)
+
+    def _add(self, schema: str) -> str:
+        types = [*self._types().values(), "timestamptz", "timestamptz"]
+        arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, start=1))
+        sql = _ADD.format(table=self.name, columns=", ".join(self._types()), arrays=arrays)
+        return sql.format(schema=schema)
+
+    def _types(self) -> dict[str, str]:
+        """The columns of the rows, in their order, with their types."""
+        return {
+            "workspace": "text",
+            self.rows.key: "text",
+            **self.state_types,
+            "version": "bigint",
+            "partition": "int",
+            "create_position": "bigint",
+            "update_position": "bigint",
+            "create_time": "timestamptz",
+            "update_time": "timestamptz",
+        }

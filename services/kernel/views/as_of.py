@@ -1,0 +1,59 @@
+"""Reading the past: what a view said at a moment, by the time of recording.
+
+The same question has the same answer for ever. So the moment is sealed before the first answer:
+whoever was appending up to it has committed, and nothing is recorded at or before it any more,
+whatever the clocks of other replicas say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from services.kernel.errors import InvalidArgument
+from services.kernel.log.recorded import utc
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from asyncpg import Pool
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from services.kernel.clock import Clock
+
+_IS_SEALED = "select bool_and(record_time >= $1) from kernel.heads"
+
+# An append holds its head until it commits, and records later than the head's time ever after.
+_SEAL = """
+update kernel.heads h set record_time = greatest(h.record_time, $1)
+from (
+    select partition from kernel.heads where record_time < $1 order by partition for update
+) unsealed
+where h.partition = unsealed.partition
+"""
+
+
+class DatedRequest(Protocol):
+    """A read that may say as of when."""
+
+    @property
+    def read_time(self) -> Timestamp: ...
+
+    def HasField(self, name: str, /) -> bool: ...
+
+
+async def read_moment(pool: Pool, clock: Clock, request: DatedRequest) -> datetime | None:
+    """The moment that a read asks about, sealed; None when it asks about now.
+
+    Raises InvalidArgument when the moment lies in the future.
+    """
+    if not request.HasField("read_time"):
+        return None
+    try:
+        moment = utc(request.read_time)
+    except OverflowError as error:
+        raise InvalidArgument.of("read_time", "lies outside the calendar") from error
+    if moment > clock.now():
+        raise InvalidArgument.of("read_time", "lies in the future")
+    if not await pool.fetchval(_IS_SEALED, moment):
+        await pool.execute(_SEAL, moment)
+    return moment
