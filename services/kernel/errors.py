@@ -176,13 +176,22 @@ class AlreadyExists(RapportError):
 
 
 class FailedPrecondition(RapportError):
-    """When the resource's state does not allow this and repeating it will not help."""
+    """When the resource's state does not allow this and repeating it will not help.
 
-    def __init__(self, message: str, *, resource: str = "", state: str = "") -> None:
+    The violations name the fields that it lacks, if that is why.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resource: str = "",
+        state: str = "",
+        violations: Iterable[FieldViolation] = (),
+    ) -> None:
         said = {"resource": resource, "state": state}
-        super().__init__(
-            Reason.STATE_FORBIDS, message, {key: value for key, value in said.items() if value}
-        )
+        metadata = {key: value for key, value in said.items() if value}
+        super().__init__(Reason.STATE_FORBIDS, message, metadata, violations)
 
 
 class Aborted(RapportError):

@@ -14,7 +14,7 @@ from services.kernel.log.log import read_heads
 from services.kernel.log.sql import Tx, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from asyncpg import Pool
@@ -104,10 +104,12 @@ class AggregateRows(Generic[S]):
         workspace: str,
         request: ListRequest,
         moment: datetime | None = None,
+        where: Mapping[str, object] | None = None,
     ) -> tuple[list[AggregateRow[S]], str]:
         """The rows of a page that a List method asks for, and the token of the next.
 
-        With a moment they are what they were then, by the listing's table of versions.
+        They equal `where` by column. With a moment they are what they were then, by the listing's
+        table of versions.
         """
         heads = await read_heads(pool)
         query = listing.query(
@@ -117,6 +119,7 @@ class AggregateRows(Generic[S]):
             order_by=request.order_by,
             page_size=request.page_size,
             page_token=request.page_token,
+            where=where,
             moment=moment,
         )
         page = query.page(await pool.fetch(query.sql, *query.args))
