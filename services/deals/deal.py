@@ -225,8 +225,8 @@ def _worth(state: State, event: Message) -> State | None:
 
 def participants(contacts: Iterable[DealContact]) -> tuple[Participant, ...]:
     """Contacts as a deal's state keeps them: the primary one first, the others by name."""
-    primary, *others = [Participant(each.contact, each.role) for each in contacts] or [None]
-    return (primary, *sorted(others, key=attrgetter("contact"))) if primary else ()
+    found = [Participant(each.contact, each.role) for each in contacts]
+    return (*found[:1], *sorted(found[1:], key=attrgetter("contact")))
 
 
 def _time(event: Any, name: str) -> datetime | None:

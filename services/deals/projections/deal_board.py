@@ -22,6 +22,7 @@ from services.deals.projections.deals import FIELDS, deal_of
 from services.kernel.errors import NotFound
 from services.kernel.lists.filter_conditions import Arguments
 from services.kernel.log.database import transaction
+from services.kernel.log.sql import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,8 +88,8 @@ async def get_board(
     newest = _asked(BOARD_DEALS, request.filter, moment, [workspace, list(places), limit])
     async with transaction(pool) as snapshot:
         await snapshot.execute(_ONE_MOMENT)
-        counted = await snapshot.fetch(*sums)
-        shown = await snapshot.fetch(*newest)
+        counted = await snapshot.fetch(sums.text, *sums.args)
+        shown = await snapshot.fetch(newest.text, *newest.args)
     for row in counted:
         column = stages[row["stage"]]
         column.deal_count += row["deal_count"]
@@ -104,9 +105,7 @@ async def get_board(
     )
 
 
-def _asked(
-    template: str, wanted: str, moment: datetime | None, values: list[object]
-) -> tuple[object, ...]:
+def _asked(template: str, wanted: str, moment: datetime | None, values: list[object]) -> Statement:
     """A statement on the deals that a filter wants, as they are or as they were at a moment."""
     arguments = Arguments(values)
     conditions = [FIELDS.filter(wanted).sql(arguments)]
@@ -116,7 +115,7 @@ def _asked(
         at = arguments.add(moment, "timestamptz")
         conditions.append(f"from_time <= {at} and to_time > {at}")
     sql = template.format(table=table, wanted=" and ".join(conditions))
-    return sql, *arguments.values
+    return Statement(sql, arguments.values)
 
 
 def _money(amount_minor: object, currency: str) -> Money:

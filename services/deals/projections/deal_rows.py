@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from rapport.deals.v1.service_pb2 import DEAL_STATE_OPEN
+from rapport.deals.v1.values_pb2 import FORECAST_CATEGORY_UNSPECIFIED
 from services.deals.deal import Participant, State
 from services.deals.deciders.deal import DECIDER
 from services.kernel.command.decider import Decided
@@ -154,7 +155,7 @@ def _state_in(record: Any) -> State:
         expected_close_time=record["expected_close_time"],
         next_step=record["next_step"] or "",
         custom_fields=json.loads(record["custom_fields"]),
-        forecast_category=record["forecast_category_override"] or 0,
+        forecast_category=record["forecast_category_override"] or FORECAST_CATEGORY_UNSPECIFIED,
         probability_bp=record["probability_bp_override"],
         open_time=record["open_time"],
         stage_time=record["stage_time"],

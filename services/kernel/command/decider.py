@@ -16,6 +16,7 @@ import msgspec
 from services.kernel.command.work import Change, Claim, Outcome, Request, StreamState, Work
 from services.kernel.errors import Aborted, InvalidArgument
 from services.kernel.log.log import Append, NewEvent, Origin
+from services.kernel.log.recorded import utc
 from services.kernel.rpc.caller import current_caller
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from services.kernel.command.group_commit import GroupCommit
     from services.kernel.log.recorded import EventTypes
+
+_OCCUR_TIME = "occur_time"
 
 C = TypeVar("C", bound="Message")
 S = TypeVar("S")
@@ -122,19 +125,18 @@ class Commands:
         aggregate_id: str,
         command: C,
         respond: Callable[[Decided[S]], M],
-        *,
-        occur_time: datetime | None = None,
     ) -> M:
         """Execute a command on one aggregate and answer what `respond` makes of the result.
 
         A `request_id` on the command makes retries return the first response for ever; an `etag`
         makes the command fail with Aborted unless it is the current one. Raises whatever the
-        decider raises, AlreadyExists when a unique value is taken.
+        decider raises, AlreadyExists when a unique value is taken. An event that says itself when
+        it occurred, in a field `occur_time`, is recorded so; another occurs as it is recorded.
         """
         caller = current_caller()
         request_id = getattr(command, "request_id", "")
         origin = Origin(caller.workspace, caller.actor, caller.correlation_id, request_id)
-        step = _Step(decider, aggregate_id, command, origin, self._event_types, occur_time)
+        step = _Step(decider, aggregate_id, command, origin, self._event_types)
         work = Work(
             origin=origin,
             decide=step.decide,
@@ -161,7 +163,7 @@ class Commands:
         request_id = getattr(request, "request_id", "")
         origin = Origin(caller.workspace, caller.actor, caller.correlation_id, request_id)
         steps = [
-            _Step(decider, aggregate_id, command, origin, self._event_types, None)
+            _Step(decider, aggregate_id, command, origin, self._event_types)
             for aggregate_id, command in commands.items()
         ]
         work = Work(
@@ -185,14 +187,12 @@ class _Step(Generic[C, S]):
         command: C,
         origin: Origin,
         event_types: EventTypes,
-        occur_time: datetime | None,
     ) -> None:
         self.decider = decider
         self.stream = decider.stream(aggregate_id)
         self.command = command
         self.origin = origin
         self.event_types = event_types
-        self.occur_time = occur_time
         self.loaded = StreamState()
         self.state = decider.initial
         self.events: Sequence[Message] = ()
@@ -207,7 +207,7 @@ class _Step(Generic[C, S]):
         if not self.events:
             return []
         held, holds = self.decider.claims(before), self.decider.claims(self.state)
-        events = [NewEvent(event, self.occur_time) for event in self.events]
+        events = [NewEvent(event, _told_time(event)) for event in self.events]
         return [
             Change(
                 Append(self.origin, self.stream, events),
@@ -241,6 +241,12 @@ class _Step(Generic[C, S]):
         expected, current = getattr(self.command, "etag", ""), etag_of(self.loaded.version)
         if expected and self.loaded.version and expected != current:
             raise Aborted.etag(self.decider.resource_name(self.stream), current)
+
+
+def _told_time(event: Message) -> datetime | None:
+    """When an event says that it occurred, if it does."""
+    is_told = _OCCUR_TIME in event.DESCRIPTOR.fields_by_name and event.HasField(_OCCUR_TIME)
+    return utc(getattr(event, _OCCUR_TIME)) if is_told else None
 
 
 def etag_of(version: int) -> str:

@@ -1,8 +1,11 @@
 """What a command answers is what a read answers from then on, once and in its own workspace."""
 
+import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rapport.common.v1.money_pb2 import Money
@@ -10,14 +13,24 @@ from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_LOST,
     DEAL_STATE_OPEN,
     DEAL_STATE_WON,
+    DealDetails,
+    DeleteDealRequest,
+    GetDealBoardRequest,
     GetDealRequest,
+    ListDealsRequest,
     LoseDealRequest,
     MoveDealStageRequest,
     OpenDealRequest,
+    UndeleteDealRequest,
+    UpdateDealRequest,
     WinDealRequest,
 )
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
-from services.deals.deciders.deal import STAGES
+from rapport.deals.v1.values_pb2 import (
+    FORECAST_CATEGORY_CLOSED,
+    FORECAST_CATEGORY_OMITTED,
+    FORECAST_CATEGORY_PIPELINE,
+)
 from services.kernel.errors import (
     Aborted,
     AlreadyExists,
@@ -25,6 +38,8 @@ from services.kernel.errors import (
     InvalidArgument,
     NotFound,
 )
+from services.kernel.log.recorded import timestamp_of
+from tests.deals_world import STAGES, WON_STAGE
 
 
 @pytest.fixture
@@ -76,8 +91,8 @@ async def test_every_change_is_read_as_it_was_answered(deals, open_deal, get):
     won = (await deals.WinDeal(WinDealRequest(name=opened.name))).deal
 
     assert await get(opened.name) == won
-    assert (DEAL_STATE_WON, STAGES[2], '"3"') == (won.state, won.stage, won.etag)
-    assert won.close_time == won.update_time
+    assert (DEAL_STATE_WON, WON_STAGE, '"3"') == (won.state, won.stage, won.etag)
+    assert opened.open_time != won.close_time == won.stage_time
     assert won == (await deals.WinDeal(WinDealRequest(name=opened.name))).deal
 
 
@@ -138,3 +153,75 @@ async def test_another_workspace_has_deals_of_its_own(asked, open_deal):
     with pytest.raises(NotFound):
         await other.WinDeal(WinDealRequest(name="deals/looms"))
     await other.OpenDeal(OpenDealRequest(deal_id="looms", display_name="Theirs"))
+
+
+async def test_of_two_who_move_a_deal_at_once_one_wins_and_one_is_told(deals, open_deal, get):
+    opened = await open_deal("looms")
+    moves = [
+        MoveDealStageRequest(name=opened.name, stage=stage, etag=opened.etag)
+        for stage in STAGES[1:]
+    ]
+
+    answers = await asyncio.gather(
+        *(deals.MoveDealStage(move) for move in moves), return_exceptions=True
+    )
+
+    [moved] = [answer.deal for answer in answers if not isinstance(answer, Exception)]
+    [refused] = [answer for answer in answers if isinstance(answer, Aborted)]
+    assert moved == await get("deals/looms")
+    assert {"resource": "deals/looms", "etag": '"2"'} == refused.metadata
+
+
+async def test_what_is_told_late_is_read_at_once(deals, open_deal, get):
+    yesterday = timestamp_of(datetime.now(UTC) - timedelta(days=1))
+    opened = await open_deal("looms", occur_time=yesterday)
+
+    lost = await deals.LoseDeal(
+        LoseDealRequest(name=opened.name, reason="price", note="far", occur_time=yesterday)
+    )
+
+    assert await get(opened.name) == lost.deal
+    assert yesterday == lost.deal.open_time == lost.deal.close_time
+    assert lost.deal.create_time != yesterday
+
+
+async def test_a_deal_is_shown_with_what_its_stage_makes_of_it(deals, open_deal):
+    opened = await open_deal("looms", probability_bp_override=0)
+    details = DealDetails(forecast_category_override=FORECAST_CATEGORY_OMITTED)
+    both = FieldMask(paths=["probability_bp_override", "forecast_category_override"])
+
+    omitted = await deals.UpdateDeal(
+        UpdateDealRequest(name=opened.name, deal=details, update_mask=both)
+    )
+    won = await deals.WinDeal(WinDealRequest(name=opened.name))
+
+    shown = [
+        (deal.probability_bp, deal.forecast_category) for deal in (opened, omitted.deal, won.deal)
+    ]
+    assert [
+        (0, FORECAST_CATEGORY_PIPELINE),
+        (2_000, FORECAST_CATEGORY_OMITTED),
+        (10_000, FORECAST_CATEGORY_CLOSED),
+    ] == shown
+
+
+async def test_a_deleted_deal_is_in_no_list_until_it_is_undeleted(deals, open_deal, get):
+    opened = await open_deal("looms")
+
+    deleted = (await deals.DeleteDeal(DeleteDealRequest(name=opened.name))).deal
+
+    async def listed(**options):
+        return list((await deals.ListDeals(ListDealsRequest(**options))).deals)
+
+    assert ([], [deleted]) == (await listed(), await listed(show_deleted=True))
+    assert deleted.HasField("delete_time")
+    board = await deals.GetDealBoard(GetDealBoardRequest())
+    assert 0 == sum(stage.deal_count for stage in board.stages)
+    undeleted = (await deals.UndeleteDeal(UndeleteDealRequest(name=opened.name))).deal
+    assert [undeleted] == await listed()
+    assert undeleted == await get(opened.name)
+
+
+async def test_a_board_of_a_pipeline_that_there_is_not_is_refused(deals):
+    with pytest.raises(NotFound):
+        await deals.GetDealBoard(GetDealBoardRequest(pipeline="pipelines/none"))

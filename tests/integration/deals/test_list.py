@@ -5,14 +5,18 @@ import pytest
 from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.service_pb2 import ListDealsRequest, LoseDealRequest, WinDealRequest
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
-from services.deals.deciders.deal import STAGES
 from services.deals.projections.deals import DEALS
+from tests.deals_world import STAGES
 
 MANY_DEALS = """
-insert into deals.deals
-select 'acme', 'd' || n, 1, 'd' || n, 'contacts/c' || n, n, 'EUR', 'x', null, null, null,
-    jsonb_build_object('number', 'd' || n), 1, 0, n, n, 'epoch'::timestamptz + n * interval '1 s',
-    'epoch'::timestamptz + n * interval '1 s'
+insert into deals.deals (
+    workspace, deal_id, state, display_name, contact, contacts, amount_minor, currency, pipeline,
+    stage, custom_fields, is_deleted, version, partition, create_position,
+    update_position, create_time, update_time
+)
+select 'acme', 'd' || n, 1, 'd' || n, 'contacts/c' || n, '{}', n, 'EUR', 'x', 'x',
+    jsonb_build_object('number', 'd' || n), false, 1, 0, n, n,
+    'epoch'::timestamptz + n * interval '1 s', 'epoch'::timestamptz + n * interval '1 s'
 from generate_series(1, 5000) n
 """
 

@@ -6,10 +6,10 @@ from rapport.deals.v1.service_pb2 import (
     MoveDealStageRequest,
     WinDealRequest,
 )
-from services.deals.deciders.deal import STAGES
 from services.deals.projections.deals import DealsView
 from services.kernel.log.log import read_partition
 from services.kernel.views.rebuild import Rebuild
+from tests.deals_world import STAGES
 
 
 async def test_a_rebuilt_view_equals_the_live_one(asked, deals, open_deal):
