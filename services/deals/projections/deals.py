@@ -216,7 +216,9 @@ class DealsView:
         return _TABLES.format(schema=schema)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        await DEAL_ROWS.fold(tx, schema, events)
+        own = DEAL_ROWS.own(events)
+        if own:
+            await DEAL_ROWS.fold(tx, schema, own)
 
 
 async def list_deals(pool: Pool, workspace: str, request: ListDealsRequest) -> ListDealsResponse:
