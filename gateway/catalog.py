@@ -12,6 +12,7 @@ from typing import Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from rapport.contacts.v1 import service_pb2 as contacts_pb2
+from rapport.deals.v1 import pipelines_pb2
 from rapport.deals.v1 import service_pb2 as deals_pb2
 from rapport.events.v1 import (
     imports_pb2,
@@ -32,7 +33,10 @@ from rapport.segments.v1 import service_pb2 as segments_pb2
 FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType(
     {
         "contacts": (contacts_pb2.DESCRIPTOR.services_by_name["ContactsService"],),
-        "deals": (deals_pb2.DESCRIPTOR.services_by_name["DealsService"],),
+        "deals": (
+            deals_pb2.DESCRIPTOR.services_by_name["DealsService"],
+            pipelines_pb2.DESCRIPTOR.services_by_name["PipelinesService"],
+        ),
         "events": (
             events_pb2.DESCRIPTOR.services_by_name["EventsService"],
             sources_pb2.DESCRIPTOR.services_by_name["SourcesService"],

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from rapport.deals.v1 import events_pb2, service_pb2, service_pb2_grpc
+from rapport.deals.v1 import (
+    events_pb2,
+    pipelines_pb2,
+    pipelines_pb2_grpc,
+    service_pb2,
+    service_pb2_grpc,
+)
 from services.deals.projections.deals import DealsView
+from services.deals.projections.pipelines import PipelinesView
 from services.deals.service.deals import DealsService
+from services.deals.service.pipelines import PipelinesService
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import Served, served
@@ -14,13 +22,16 @@ EVENT_TYPES = EventTypes(events_pb2)
 
 def servicers(kernel: Kernel) -> tuple[Served, ...]:
     """What the service answers."""
-    return (served(service_pb2, service_pb2_grpc, DealsService(kernel)),)
+    return (
+        served(service_pb2, service_pb2_grpc, DealsService(kernel)),
+        served(pipelines_pb2, pipelines_pb2_grpc, PipelinesService(kernel)),
+    )
 
 
 SERVICE = Service(
     name="deals",
     event_types=EVENT_TYPES,
-    views=(DealsView(),),
+    views=(PipelinesView(), DealsView()),
     servicers=servicers,
 )
 

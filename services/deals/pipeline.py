@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
+
 from rapport.deals.v1.values_pb2 import (
     FORECAST_CATEGORY_BEST_CASE,
     FORECAST_CATEGORY_CLOSED,
@@ -15,7 +17,9 @@ from rapport.deals.v1.values_pb2 import (
     STAGE_KIND_OPEN,
     STAGE_KIND_WON,
     ForecastCategory,
+    PipelineStage,
     StageKind,
+    StageSettings,
 )
 
 CERTAIN_BP: Final = 10_000
@@ -86,6 +90,39 @@ STARTING: Final = Pipeline(
     ),
 )
 """What it is before anybody changed it. Released: it never changes, since the past shows it."""
+
+
+def stage_of(said: PipelineStage) -> Stage:
+    """A stage as it was said: of a closing one neither odds nor time, which it cannot have."""
+    settings = said.settings
+    is_open = settings.kind == STAGE_KIND_OPEN
+    return Stage(
+        stage_id=said.stage_id,
+        display_name=settings.display_name.strip(),
+        kind=settings.kind,
+        probability_bp=settings.probability_bp if is_open else 0,
+        forecast_category=(is_open and settings.forecast_category) or FORECAST_CATEGORY_PIPELINE,
+        rot_after_s=settings.rot_after.seconds if is_open else 0,
+        required_fields=tuple(settings.required_fields),
+    )
+
+
+def settings_of(stage: Stage) -> StageSettings:
+    """How a stage is configured, with what being in it means for a deal."""
+    rot_after = Duration(seconds=stage.rot_after_s) if stage.rot_after_s else None
+    return StageSettings(
+        display_name=stage.display_name,
+        kind=stage.kind,
+        probability_bp=stage.likely_bp,
+        forecast_category=stage.category,
+        rot_after=rot_after,
+        required_fields=stage.required_fields,
+    )
+
+
+def told(stage: Stage) -> PipelineStage:
+    """A stage as facts tell it: `stage_of` makes the same stage of it."""
+    return PipelineStage(stage_id=stage.stage_id, settings=settings_of(stage))
 
 
 def stage_name(pipeline_id: str, stage_id: str) -> str:

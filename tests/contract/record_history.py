@@ -1,10 +1,10 @@
-"""Writes a stream of a running service as a golden history, for test_histories.py.
+"""Writes streams of a running service as golden histories, for test_histories.py.
 
-    python tests/contract/record_history.py contacts acme ada "$RAPPORT_DATABASE_URL" \
-        > tests/contract/histories/contacts-0.1-archived.json
+    python tests/contract/record_history.py deals acme "$RAPPORT_DATABASE_URL" \
+        deal-looms pipeline-sales > tests/contract/histories/deals/0.1-streams.json
 
-Say the service, the workspace, the aggregate's id and the service's database. A history is written
-once, by the release it is named for, and never edited: it stands for streams that exist out there.
+Say the service, the workspace, the service's database and the streams. A history is written once,
+by the release it is named for, and never edited: it stands for streams that exist out there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import pkgutil
 import sys
 
 import asyncpg
@@ -21,25 +22,36 @@ from google.protobuf.json_format import MessageToDict
 from services.kernel.log.log import read_stream
 
 
-def rules_of(service):
-    """The decider of a service, and the types of its events with today's upcasters."""
-    decider = importlib.import_module(f"services.{service}.decider").DECIDER
-    declared = importlib.import_module(f"services.{service}.__main__").SERVICE
-    return decider, declared.event_types
+def decider_of(service, stream):
+    """The decider of a stream; where a service has but one, it is that of all its streams."""
+    package = importlib.import_module(f"services.{service}")
+    if "decider" in {module.name for module in pkgutil.iter_modules(package.__path__)}:
+        return importlib.import_module(f"services.{service}.decider").DECIDER
+    folder = importlib.import_module(f"services.{service}.deciders")
+    deciders = [
+        importlib.import_module(f"services.{service}.deciders.{module.name}").DECIDER
+        for module in pkgutil.iter_modules(folder.__path__)
+    ]
+    return next(each for each in deciders if each.category == stream.partition("-")[0])
+
+
+def event_types_of(service):
+    """The types of a service's events, with today's upcasters."""
+    return importlib.import_module(f"services.{service}.__main__").SERVICE.event_types
 
 
 def replayed(service, envelopes):
     """What today's code makes of a stream: the state, and the unique values it holds."""
-    decider, event_types = rules_of(service)
+    decider = decider_of(service, envelopes[0].stream)
+    event_types = event_types_of(service)
     state = decider.fold([event_types.decode(envelope).event for envelope in envelopes])
     claims = sorted([claim.scope, claim.key] for claim in decider.claims(state))
-    return {"state": msgspec.to_builtins(state), "claims": claims}
+    return {"state": json.loads(msgspec.json.encode(state)), "claims": claims}
 
 
-async def recorded(pool, service, workspace, aggregate_id):
+async def recorded(pool, service, workspace, stream):
     """A stream as a golden history."""
-    decider, _ = rules_of(service)
-    envelopes = await read_stream(pool, workspace, decider.stream(aggregate_id))
+    envelopes = await read_stream(pool, workspace, stream)
     return {
         "service": service,
         **replayed(service, envelopes),
@@ -47,10 +59,10 @@ async def recorded(pool, service, workspace, aggregate_id):
     }
 
 
-async def main(service, workspace, aggregate_id, database_url):
+async def main(service, workspace, database_url, *streams):
     async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
-        history = await recorded(pool, service, workspace, aggregate_id)
-    json.dump(history, sys.stdout, indent=2, ensure_ascii=False)
+        histories = [await recorded(pool, service, workspace, stream) for stream in streams]
+    json.dump(histories, sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")
 
 

@@ -1,7 +1,8 @@
 """Streams that older releases wrote lead to the same states today, and hold the same claims.
 
-`histories/*.json` are such streams as the log holds them; record_history.py writes new ones.
-A state may have gained fields since; those it had are as they were.
+`histories/*.json` are such streams as the log holds them, one each; those of a service with several
+aggregates are in `histories/<service>/*streams.json`, many in one. record_history.py writes new
+ones. A state may have gained fields since; those it had are as they were.
 """
 
 import importlib
@@ -13,11 +14,16 @@ from google.protobuf.json_format import ParseDict
 
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.log.recorded import UndecodableEventError
-from tests.contract.record_history import replayed, rules_of
+from tests.contract.record_history import event_types_of, replayed
 
+FOLDER = Path(__file__).with_name("histories")
 HISTORIES = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
-    for path in sorted(Path(__file__).with_name("histories").glob("*.json"))
+    for path in sorted(FOLDER.glob("*.json"))
+} | {
+    f"{path.stem}/{history['events'][0]['stream']}": history
+    for path in sorted((FOLDER / "deals").glob("*streams.json"))
+    for history in json.loads(path.read_text(encoding="utf-8"))
 }
 SERVICES = sorted({history["service"] for history in HISTORIES.values()})
 
@@ -61,7 +67,7 @@ def test_every_fact_of_a_service_is_in_some_history(service):
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_fact_that_code_forgot_is_noticed(name):
     history = HISTORIES[name]
-    _, event_types = rules_of(history["service"])
+    event_types = event_types_of(history["service"])
     forgotten = envelopes_of(history)[0]
     forgotten.type += "Forgotten"
 

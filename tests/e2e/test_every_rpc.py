@@ -3,7 +3,6 @@
 A new RPC is picked up by itself; a new mutation fails here until an example of it is given.
 """
 
-import base64
 import json
 import uuid
 
@@ -15,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.catalog import PUBLIC
 from rapport.events.v1.sources_pb2 import CreateSourceResponse
 from services.kernel.errors import Reason
+from tests.e2e.rpc_examples import CHANGED, CHANGES, COLLECTIONS, EXAMPLES, IDENTIFY, NEXT
 
 TIMEOUT_S = 20.0
 
@@ -32,168 +32,6 @@ NAMED = {
     path: method
     for path, method in METHODS.items()
     if {"name", "profile"} & set(method.input_type.fields_by_name)
-}
-
-# What there must be before each mutation, and the mutation; `{id}` is new for each test.
-CONTACT = (
-    "contacts.v1.ContactsService/CreateContact",
-    {"contact_id": "{id}", "email": "{id}@x.org"},
-)
-DEAL = ("deals.v1.DealsService/OpenDeal", {"deal_id": "{id}", "display_name": "A deal"})
-SOURCE = (
-    "events.v1.SourcesService/CreateSource",
-    {"source_id": "{id}", "display_name": "A source"},
-)
-SOURCE_OFF = ("events.v1.SourcesService/DisableSource", {"name": "sources/{id}"})
-SUPPRESSED = {"type": "user_id", "value": "{id}"}
-SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
-UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
-SENT = (
-    "events.v1.EventsService/RecordCustomerEvents",
-    {"customer_events": [{"message_id": "{id}", "type": 3, "user_id": "{id}"}]},
-)
-QUARANTINED = {"names": ["quarantinedEvents/{id}"]}
-RULE = {"conditions": [{"trait": {"trait": "plan", "operator": "TRAIT_OPERATOR_EXISTS"}}]}
-SEGMENT = (
-    "segments.v1.SegmentsService/CreateSegment",
-    {"segment_id": "{id}", "display_name": "A segment", "rule": RULE},
-)
-PRODUCTS = (
-    "events.v1.ProductsService/RecordProducts",
-    {"products": [{"product_id": "{id}", "entry": {"display_name": "A product"}}]},
-)
-PLAN_RULE = {
-    "type": "CUSTOMER_EVENT_TYPE_TRACK",
-    "event_name": "Order Completed",
-    "schema": "{}",
-    "policy": "VIOLATION_POLICY_ALLOW_AND_FLAG",
-}
-PLAN = (
-    "events.v1.TrackingPlansService/CreateTrackingPlan",
-    {"tracking_plan_id": "{id}", "display_name": "A plan", "content": {"rules": [PLAN_RULE]}},
-)
-# Of a source that nobody has: what others do meanwhile is not changed.
-CHANGES = {"sources": ["sources/none"], "steps": [{"drop": {"path": "properties.card"}}]}
-TRANSFORMATION = (
-    "events.v1.TransformationsService/CreateTransformation",
-    {"transformation_id": "{id}", "display_name": "A transformation", "settings": CHANGES},
-)
-IMPORT = (
-    "events.v1.ImportsService/CreateImport",
-    {
-        "import_id": "{id}",
-        "display_name": "A file",
-        "format": {"type": "IMPORT_FILE_TYPE_CSV"},
-        "mapping": {"fields": [{"target": "type", "constant": "track"}]},
-    },
-)
-IDENTIFY = {"fields": [{"target": "type", "constant": "identify"}]}
-# Rows without a person are refused, so nothing is brought; so many that there is time to pause.
-CHUNK = (
-    "events.v1.ImportsService/UploadImportChunk",
-    {"name": "imports/{id}", "chunk": base64.b64encode(b"name\n" + b"Row\n" * 20_000).decode()},
-)
-UPLOADED = [
-    IMPORT,
-    CHUNK,
-    ("events.v1.ImportsService/FinishImportUpload", {"name": "imports/{id}"}),
-]
-STARTED = [*UPLOADED, ("events.v1.ImportsService/StartImport", {"name": "imports/{id}"})]
-PAUSED = [*STARTED, ("events.v1.ImportsService/PauseImport", {"name": "imports/{id}"})]
-CANCELLED = ("events.v1.ImportsService/CancelImport", {"name": "imports/{id}"})
-WEBHOOK = (
-    "events.v1.WebhooksService/CreateWebhook",
-    {
-        "webhook_id": "{id}",
-        "display_name": "A webhook",
-        "source": "sources/forms",
-        "signature": {"preset": "WEBHOOK_PRESET_GITHUB"},
-        "mapping": {"type": "'identify'", "user_id": "body.id"},
-    },
-)
-EXAMPLES = {
-    "CreateContact": [CONTACT],
-    "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
-    "ChangeContactEmail": [CONTACT, {"name": "contacts/{id}", "email": "{id}@y.org"}],
-    "ArchiveContact": [CONTACT, {"name": "contacts/{id}"}],
-    "OpenDeal": [DEAL],
-    "MoveDealStage": [DEAL, {"name": "deals/{id}", "stage": "pipelines/sales/stages/proposal"}],
-    "WinDeal": [DEAL, {"name": "deals/{id}"}],
-    "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
-    "CreateSource": [SOURCE],
-    "ConfigureSource": [SOURCE, {"name": "sources/{id}", "display_name": "Another"}],
-    "DisableSource": [SOURCE, {"name": "sources/{id}"}],
-    "EnableSource": [SOURCE, SOURCE_OFF, {"name": "sources/{id}"}],
-    "RotateWriteKey": [SOURCE, {"name": "sources/{id}"}],
-    "RevokeWriteKey": [SOURCE, {"name": "sources/{id}", "key_id": "{key_id}"}],
-    "SuppressIdentifier": [SUPPRESSION, UNSUPPRESSION, SUPPRESSED],
-    "UnsuppressIdentifier": [SUPPRESSION, SUPPRESSED],
-    "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
-    "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
-    "CreateImport": [IMPORT],
-    "FinishImportUpload": [IMPORT, CHUNK, {"name": "imports/{id}"}],
-    "MapImport": [IMPORT, {"name": "imports/{id}", "mapping": IDENTIFY}],
-    "CheckImport": [*UPLOADED, {"name": "imports/{id}"}],
-    "StartImport": [*UPLOADED, {"name": "imports/{id}"}],
-    "PauseImport": [*STARTED, {"name": "imports/{id}"}],
-    "ResumeImport": [*PAUSED, {"name": "imports/{id}"}],
-    "CancelImport": [IMPORT, {"name": "imports/{id}"}],
-    "UndoImport": [IMPORT, CANCELLED, {"name": "imports/{id}"}],
-    "CreateSegment": [SEGMENT],
-    "RecordProducts": [PRODUCTS],
-    "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
-    "CreateTrackingPlan": [PLAN],
-    "DraftTrackingPlan": [PLAN, {"name": "trackingPlans/{id}", "content": {}}],
-    "PublishTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
-    "ArchiveTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
-    "CreateTransformation": [TRANSFORMATION],
-    "ConfigureTransformation": [
-        TRANSFORMATION,
-        {"name": "transformations/{id}", "display_name": "Another", "settings": CHANGES},
-    ],
-    "EnableTransformation": [TRANSFORMATION, {"name": "transformations/{id}"}],
-    "DisableTransformation": [
-        TRANSFORMATION,
-        ("events.v1.TransformationsService/EnableTransformation", {"name": "transformations/{id}"}),
-        {"name": "transformations/{id}"},
-    ],
-    "CreateWebhook": [WEBHOOK],
-    "ConfigureWebhook": [
-        WEBHOOK,
-        {
-            "name": "webhooks/{id}",
-            "display_name": "Another name",
-            "signature": {"token": {"header": "x-token"}},
-            "mapping": {"type": "'identify'", "anonymous_id": "body.id"},
-        },
-    ],
-    "DisableWebhook": [WEBHOOK, {"name": "webhooks/{id}"}],
-    "EnableWebhook": [
-        WEBHOOK,
-        ("events.v1.WebhooksService/DisableWebhook", {"name": "webhooks/{id}"}),
-        {"name": "webhooks/{id}"},
-    ],
-    "RotateWebhookSecret": [WEBHOOK, {"name": "webhooks/{id}", "secret": "a secret of the sender"}],
-}
-
-
-# What is named by the methods of a service.
-COLLECTIONS = {
-    "ContactsService": "contacts",
-    "DealsService": "deals",
-    "EventsService": "customerEvents",
-    "QuarantineService": "quarantinedEvents",
-    "ImportsService": "imports",
-    "SourcesService": "sources",
-    "SuppressionsService": "suppressions",
-    "ProductsService": "products",
-    "OrdersService": "orders",
-    "TrackingPlansService": "trackingPlans",
-    "TransformationsService": "transformations",
-    "WebhooksService": "webhooks",
-    "IdentityService": "profiles",
-    "SegmentsService": "segments",
-    "GatewayService": "contacts",
 }
 
 
@@ -315,12 +153,17 @@ async def test_a_request_id_that_is_no_uuid_is_refused_by_name(caller, path):
 @pytest.mark.parametrize("path", NAMED)
 async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller, path):
     field = "profile" if "profile" in METHODS[path].input_type.fields_by_name else "name"
-    collection = (
-        "profiles" if field == "profile" else COLLECTIONS[path.split("/")[1].split(".")[-1]]
-    )
+    service, method = path.split("/")[1].split(".")[-1], path.rpartition("/")[2]
+    collection = COLLECTIONS.get(method) or COLLECTIONS[service]
+    if field == "profile":
+        collection = "profiles"
     needed = {
         "MoveDealStage": {"stage": "pipelines/sales/stages/proposal"},
         "LoseDeal": {"reason": "x"},
+        "RenamePipeline": {"display_name": "x"},
+        "AddStage": NEXT,
+        "ChangeStage": CHANGED,
+        "ArrangeStages": {"stage_ids": ["x"]},
         "UploadImportChunk": {"chunk": "bmFtZQ=="},
         "MapImport": {"mapping": IDENTIFY},
         "ConfigureSource": {"display_name": "A source"},
@@ -330,7 +173,7 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
         "ConfigureTransformation": {"display_name": "x", "settings": CHANGES},
         "PreviewTransformation": {"customer_events": [{}]},
     }
-    more = {**needed.get(path.rpartition("/")[2], {})}
+    more = {**needed.get(method, {})}
     more.pop("name", None)
 
     code, _ = await caller.refused(path, {field: "nonsense", **more})

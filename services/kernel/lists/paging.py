@@ -55,6 +55,10 @@ from services.kernel.lists.page_token import InvalidPageToken, PageToken, finger
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
 
+# The first parameters of every page.
+_SIZE = "$1::bigint"
+_WORKSPACE = "$2::text"
+
 
 class Row(Protocol):
     """A row by its columns: a dict or a record of the driver."""
@@ -79,6 +83,7 @@ class Table:
     """A view's table: one row per resource; `key` is a text, unique and never changed.
 
     `versions` is the table of what its rows were, each in [from_time, to_time), if there is one.
+    Either may be a subselect with an alias, in which `{workspace}` stands for the one asked about.
     """
 
     name: str
@@ -248,8 +253,8 @@ class _Select:
     size: int
 
     def statement(self, token: PageToken | None) -> tuple[str, Arguments]:
-        arguments = Arguments()
-        limit = f"limit {arguments.add(self.size + 1, 'bigint')}"
+        arguments = Arguments((self.size + 1, self.workspace))
+        limit = f"limit {_SIZE}"
         given = self._given(arguments)
         if self.listing.is_still(self.keys):
             return f"{self._in_order(arguments, given, token)} {limit}", arguments
@@ -302,11 +307,12 @@ class _Select:
     ) -> str:
         listing = self.listing
         columns = ", ".join([listing.columns, f"{moved} as page_moved", *shown])
+        source = listing.table.name.replace("{workspace}", _WORKSPACE)
         where = " and ".join(conditions)
-        return f"select {columns} from {listing.table.name} where {where} order by {order}"
+        return f"select {columns} from {source} where {where} order by {order}"
 
     def _given(self, arguments: Arguments) -> str:
-        conditions = [f"{self.listing.table.workspace} = {arguments.add(self.workspace, 'text')}"]
+        conditions = [f"{self.listing.table.workspace} = {_WORKSPACE}"]
         if self.listing.moment is not None:
             moment = arguments.add(self.listing.moment, "timestamptz")
             conditions.append(f"from_time <= {moment} and to_time > {moment}")

@@ -111,7 +111,7 @@ class AggregateRows(Generic[S]):
         They equal `where` by column. With a moment they are what they were then, by the listing's
         table of versions.
         """
-        heads = await read_heads(pool)
+        heads = {} if moment is not None else await read_heads(pool)
         query = listing.query(
             workspace=workspace,
             positions=tuple(heads.values()),

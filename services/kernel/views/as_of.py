@@ -7,7 +7,7 @@ whatever the clocks of other replicas say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.kernel.errors import InvalidArgument
 from services.kernel.log.recorded import utc
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from services.kernel.clock import Clock
 
-_IS_SEALED = "select bool_and(record_time >= $1) from kernel.heads"
+_HEADS = """
+select min(record_time) >= $1 as is_sealed, max(record_time) >= $1 as is_recorded
+from kernel.heads
+"""
 
 # An append holds its head until it commits, and records later than the head's time ever after.
 _SEAL = """
@@ -38,13 +41,14 @@ class DatedRequest(Protocol):
     @property
     def read_time(self) -> Timestamp: ...
 
-    def HasField(self, name: str, /) -> bool: ...
+    def HasField(self, name: Any, /) -> bool: ...
 
 
 async def read_moment(pool: Pool, clock: Clock, request: DatedRequest) -> datetime | None:
     """The moment that a read asks about, sealed; None when it asks about now.
 
-    Raises InvalidArgument when the moment lies in the future.
+    Raises InvalidArgument when the moment lies in the future: later than the clock, and than all
+    that is recorded, since another replica's clock may be ahead of ours.
     """
     if not request.HasField("read_time"):
         return None
@@ -52,8 +56,9 @@ async def read_moment(pool: Pool, clock: Clock, request: DatedRequest) -> dateti
         moment = utc(request.read_time)
     except OverflowError as error:
         raise InvalidArgument.of("read_time", "lies outside the calendar") from error
-    if moment > clock.now():
+    heads: Any = await pool.fetchrow(_HEADS, moment)
+    if moment > clock.now() and not heads["is_recorded"]:
         raise InvalidArgument.of("read_time", "lies in the future")
-    if not await pool.fetchval(_IS_SEALED, moment):
+    if not heads["is_sealed"]:
         await pool.execute(_SEAL, moment)
     return moment

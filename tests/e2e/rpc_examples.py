@@ -1,0 +1,195 @@
+"""An example of every mutation, for test_every_rpc.py."""
+
+import base64
+
+# What there must be before each mutation, and the mutation; `{id}` is new for each test.
+CONTACT = (
+    "contacts.v1.ContactsService/CreateContact",
+    {"contact_id": "{id}", "email": "{id}@x.org"},
+)
+DEAL = ("deals.v1.DealsService/OpenDeal", {"deal_id": "{id}", "display_name": "A deal"})
+KINDS = {"open": "STAGE_KIND_OPEN", "won": "STAGE_KIND_WON", "lost": "STAGE_KIND_LOST"}
+STAGES = [
+    {"stage_id": stage_id, "settings": {"display_name": stage_id, "kind": kind}}
+    for stage_id, kind in KINDS.items()
+]
+PIPELINE = (
+    "deals.v1.PipelinesService/CreatePipeline",
+    {"pipeline_id": "{id}", "display_name": "A pipeline", "stages": STAGES},
+)
+NEXT = {"stage": {**STAGES[0], "stage_id": "next"}}
+NEXT_STAGE = ("deals.v1.PipelinesService/AddStage", {"name": "pipelines/{id}", **NEXT})
+NEXT_GONE = (
+    "deals.v1.PipelinesService/ArchiveStage",
+    {"name": "pipelines/{id}/stages/next"},
+)
+ARCHIVED = ("deals.v1.PipelinesService/ArchivePipeline", {"name": "pipelines/{id}"})
+CHANGED = {"settings": {"display_name": "Another", "kind": "STAGE_KIND_OPEN"}}
+SOURCE = (
+    "events.v1.SourcesService/CreateSource",
+    {"source_id": "{id}", "display_name": "A source"},
+)
+SOURCE_OFF = ("events.v1.SourcesService/DisableSource", {"name": "sources/{id}"})
+SUPPRESSED = {"type": "user_id", "value": "{id}"}
+SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
+UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
+SENT = (
+    "events.v1.EventsService/RecordCustomerEvents",
+    {"customer_events": [{"message_id": "{id}", "type": 3, "user_id": "{id}"}]},
+)
+QUARANTINED = {"names": ["quarantinedEvents/{id}"]}
+RULE = {"conditions": [{"trait": {"trait": "plan", "operator": "TRAIT_OPERATOR_EXISTS"}}]}
+SEGMENT = (
+    "segments.v1.SegmentsService/CreateSegment",
+    {"segment_id": "{id}", "display_name": "A segment", "rule": RULE},
+)
+PRODUCTS = (
+    "events.v1.ProductsService/RecordProducts",
+    {"products": [{"product_id": "{id}", "entry": {"display_name": "A product"}}]},
+)
+PLAN_RULE = {
+    "type": "CUSTOMER_EVENT_TYPE_TRACK",
+    "event_name": "Order Completed",
+    "schema": "{}",
+    "policy": "VIOLATION_POLICY_ALLOW_AND_FLAG",
+}
+PLAN = (
+    "events.v1.TrackingPlansService/CreateTrackingPlan",
+    {"tracking_plan_id": "{id}", "display_name": "A plan", "content": {"rules": [PLAN_RULE]}},
+)
+# Of a source that nobody has: what others do meanwhile is not changed.
+CHANGES = {"sources": ["sources/none"], "steps": [{"drop": {"path": "properties.card"}}]}
+TRANSFORMATION = (
+    "events.v1.TransformationsService/CreateTransformation",
+    {"transformation_id": "{id}", "display_name": "A transformation", "settings": CHANGES},
+)
+IMPORT = (
+    "events.v1.ImportsService/CreateImport",
+    {
+        "import_id": "{id}",
+        "display_name": "A file",
+        "format": {"type": "IMPORT_FILE_TYPE_CSV"},
+        "mapping": {"fields": [{"target": "type", "constant": "track"}]},
+    },
+)
+IDENTIFY = {"fields": [{"target": "type", "constant": "identify"}]}
+# Rows without a person are refused, so nothing is brought; so many that there is time to pause.
+CHUNK = (
+    "events.v1.ImportsService/UploadImportChunk",
+    {"name": "imports/{id}", "chunk": base64.b64encode(b"name\n" + b"Row\n" * 20_000).decode()},
+)
+UPLOADED = [
+    IMPORT,
+    CHUNK,
+    ("events.v1.ImportsService/FinishImportUpload", {"name": "imports/{id}"}),
+]
+STARTED = [*UPLOADED, ("events.v1.ImportsService/StartImport", {"name": "imports/{id}"})]
+PAUSED = [*STARTED, ("events.v1.ImportsService/PauseImport", {"name": "imports/{id}"})]
+CANCELLED = ("events.v1.ImportsService/CancelImport", {"name": "imports/{id}"})
+WEBHOOK = (
+    "events.v1.WebhooksService/CreateWebhook",
+    {
+        "webhook_id": "{id}",
+        "display_name": "A webhook",
+        "source": "sources/forms",
+        "signature": {"preset": "WEBHOOK_PRESET_GITHUB"},
+        "mapping": {"type": "'identify'", "user_id": "body.id"},
+    },
+)
+EXAMPLES = {
+    "CreateContact": [CONTACT],
+    "RenameContact": [CONTACT, {"name": "contacts/{id}", "given_name": "Ada"}],
+    "ChangeContactEmail": [CONTACT, {"name": "contacts/{id}", "email": "{id}@y.org"}],
+    "ArchiveContact": [CONTACT, {"name": "contacts/{id}"}],
+    "OpenDeal": [DEAL],
+    "MoveDealStage": [DEAL, {"name": "deals/{id}", "stage": "pipelines/sales/stages/proposal"}],
+    "WinDeal": [DEAL, {"name": "deals/{id}"}],
+    "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
+    "CreatePipeline": [PIPELINE],
+    "RenamePipeline": [PIPELINE, {"name": "pipelines/{id}", "display_name": "Another"}],
+    "ArchivePipeline": [PIPELINE, {"name": "pipelines/{id}"}],
+    "RestorePipeline": [PIPELINE, ARCHIVED, {"name": "pipelines/{id}"}],
+    "AddStage": [PIPELINE, {"name": "pipelines/{id}", **NEXT}],
+    "ChangeStage": [PIPELINE, {"name": "pipelines/{id}/stages/open", **CHANGED}],
+    "ArrangeStages": [PIPELINE, {"name": "pipelines/{id}", "stage_ids": ["lost", "open", "won"]}],
+    "ArchiveStage": [PIPELINE, NEXT_STAGE, {"name": "pipelines/{id}/stages/next"}],
+    "RestoreStage": [PIPELINE, NEXT_STAGE, NEXT_GONE, {"name": "pipelines/{id}/stages/next"}],
+    "CreateSource": [SOURCE],
+    "ConfigureSource": [SOURCE, {"name": "sources/{id}", "display_name": "Another"}],
+    "DisableSource": [SOURCE, {"name": "sources/{id}"}],
+    "EnableSource": [SOURCE, SOURCE_OFF, {"name": "sources/{id}"}],
+    "RotateWriteKey": [SOURCE, {"name": "sources/{id}"}],
+    "RevokeWriteKey": [SOURCE, {"name": "sources/{id}", "key_id": "{key_id}"}],
+    "SuppressIdentifier": [SUPPRESSION, UNSUPPRESSION, SUPPRESSED],
+    "UnsuppressIdentifier": [SUPPRESSION, SUPPRESSED],
+    "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
+    "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
+    "CreateImport": [IMPORT],
+    "FinishImportUpload": [IMPORT, CHUNK, {"name": "imports/{id}"}],
+    "MapImport": [IMPORT, {"name": "imports/{id}", "mapping": IDENTIFY}],
+    "CheckImport": [*UPLOADED, {"name": "imports/{id}"}],
+    "StartImport": [*UPLOADED, {"name": "imports/{id}"}],
+    "PauseImport": [*STARTED, {"name": "imports/{id}"}],
+    "ResumeImport": [*PAUSED, {"name": "imports/{id}"}],
+    "CancelImport": [IMPORT, {"name": "imports/{id}"}],
+    "UndoImport": [IMPORT, CANCELLED, {"name": "imports/{id}"}],
+    "CreateSegment": [SEGMENT],
+    "RecordProducts": [PRODUCTS],
+    "ArchiveSegment": [SEGMENT, {"name": "segments/{id}"}],
+    "CreateTrackingPlan": [PLAN],
+    "DraftTrackingPlan": [PLAN, {"name": "trackingPlans/{id}", "content": {}}],
+    "PublishTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
+    "ArchiveTrackingPlan": [PLAN, {"name": "trackingPlans/{id}"}],
+    "CreateTransformation": [TRANSFORMATION],
+    "ConfigureTransformation": [
+        TRANSFORMATION,
+        {"name": "transformations/{id}", "display_name": "Another", "settings": CHANGES},
+    ],
+    "EnableTransformation": [TRANSFORMATION, {"name": "transformations/{id}"}],
+    "DisableTransformation": [
+        TRANSFORMATION,
+        ("events.v1.TransformationsService/EnableTransformation", {"name": "transformations/{id}"}),
+        {"name": "transformations/{id}"},
+    ],
+    "CreateWebhook": [WEBHOOK],
+    "ConfigureWebhook": [
+        WEBHOOK,
+        {
+            "name": "webhooks/{id}",
+            "display_name": "Another name",
+            "signature": {"token": {"header": "x-token"}},
+            "mapping": {"type": "'identify'", "anonymous_id": "body.id"},
+        },
+    ],
+    "DisableWebhook": [WEBHOOK, {"name": "webhooks/{id}"}],
+    "EnableWebhook": [
+        WEBHOOK,
+        ("events.v1.WebhooksService/DisableWebhook", {"name": "webhooks/{id}"}),
+        {"name": "webhooks/{id}"},
+    ],
+    "RotateWebhookSecret": [WEBHOOK, {"name": "webhooks/{id}", "secret": "a secret of the sender"}],
+}
+
+
+# What is named by the methods of a service, or by a method that names something else.
+COLLECTIONS = {
+    "ContactsService": "contacts",
+    "DealsService": "deals",
+    "PipelinesService": "pipelines",
+    "EventsService": "customerEvents",
+    "QuarantineService": "quarantinedEvents",
+    "ImportsService": "imports",
+    "SourcesService": "sources",
+    "SuppressionsService": "suppressions",
+    "ProductsService": "products",
+    "OrdersService": "orders",
+    "TrackingPlansService": "trackingPlans",
+    "TransformationsService": "transformations",
+    "WebhooksService": "webhooks",
+    "IdentityService": "profiles",
+    "SegmentsService": "segments",
+    "GatewayService": "contacts",
+    "ChangeStage": "pipelines/sales/stages",
+    "ArchiveStage": "pipelines/sales/stages",
+    "RestoreStage": "pipelines/sales/stages",
+}
