@@ -28,10 +28,11 @@ def decider_of(service, stream):
     if "decider" in {module.name for module in pkgutil.iter_modules(package.__path__)}:
         return importlib.import_module(f"services.{service}.decider").DECIDER
     folder = importlib.import_module(f"services.{service}.deciders")
-    deciders = [
-        importlib.import_module(f"services.{service}.deciders.{module.name}").DECIDER
+    modules = [
+        importlib.import_module(f"services.{service}.deciders.{module.name}")
         for module in pkgutil.iter_modules(folder.__path__)
     ]
+    deciders = [module.DECIDER for module in modules if hasattr(module, "DECIDER")]
     return next(each for each in deciders if each.category == stream.partition("-")[0])
 
 

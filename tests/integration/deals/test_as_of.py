@@ -3,7 +3,7 @@
 import random
 import uuid
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 
@@ -65,11 +65,11 @@ MAKERS = [
 tellings = st.tuples(st.sampled_from(MAKERS), st.sampled_from(NAMES), st.none() | st.integers(0, 3))
 
 
-async def tell(stub, make, name, hours_late):
+async def tell(asked, stub, make, name, hours_late):
     """Executes a command, refused or not."""
     command = make(name=name)
     if hours_late is not None and "occur_time" in command.DESCRIPTOR.fields_by_name:
-        moment = datetime.now(UTC) - timedelta(hours=hours_late)
+        moment = asked.kernel.clock.now() - timedelta(hours=hours_late)
         command.occur_time.CopyFrom(timestamp_of(moment))
     with suppress(RapportError):
         await getattr(stub, type(command).__name__.removesuffix("Request"))(command)
@@ -103,7 +103,7 @@ async def test_as_of_a_moment_everything_is_what_was_live_then(asked, told):
     stub = asked.stub(DealsServiceStub, workspace=uuid.uuid4().hex)
     live = []
     for each in told:
-        await tell(stub, *each)
+        await tell(asked, stub, *each)
         live.append((await now(asked), await answers(stub)))
 
     for moment, answered in live:
@@ -125,9 +125,9 @@ async def now(asked):
         ("GetDealBoard", GetDealBoardRequest, {}),
     ],
 )
-async def test_nobody_reads_the_future(deals, open_deal, method, request_type, said):
+async def test_nobody_reads_the_future(asked, deals, open_deal, method, request_type, said):
     await open_deal("a")
-    tomorrow = timestamp_of(datetime.now(UTC) + timedelta(days=1))
+    tomorrow = timestamp_of(asked.kernel.clock.now() + timedelta(days=1))
 
     for moment in (tomorrow, Timestamp(seconds=2**60)):
         with pytest.raises(InvalidArgument) as refused:
@@ -135,8 +135,8 @@ async def test_nobody_reads_the_future(deals, open_deal, method, request_type, s
         assert ["read_time"] == [violation.field for violation in refused.value.violations]
 
 
-async def test_the_changes_of_a_deal_say_what_it_was_and_what_it_became(deals, open_deal):
-    yesterday = timestamp_of(datetime.now(UTC) - timedelta(days=1))
+async def test_the_changes_of_a_deal_say_what_it_was_and_what_it_became(asked, deals, open_deal):
+    yesterday = timestamp_of(asked.kernel.clock.now() - timedelta(days=1))
     await open_deal("a", amount=Money(amount_minor=333, currency="EUR"), occur_time=yesterday)
     await deals.MoveDealStage(
         MoveDealStageRequest(name="deals/a", stage=STAGES[1], occur_time=yesterday)
@@ -169,7 +169,7 @@ async def test_a_deal_that_nobody_opened_has_no_changes(deals):
 
 async def test_periods_are_the_facts_in_the_order_in_which_they_occurred(asked, deals):
     pool = asked.kernel.pool
-    await tell_at_random(deals, 7)
+    await tell_at_random(asked, deals, 7)
     events = [asked.kernel.event_types.decode(e) for e in await read_partition(pool, 0, after=0)]
     expected = []
     for name in NAMES:
@@ -199,15 +199,15 @@ async def test_periods_are_the_facts_in_the_order_in_which_they_occurred(asked, 
             assert row[-1] == following[-2]
 
 
-async def tell_at_random(stub, seed):
+async def tell_at_random(asked, stub, seed):
     chance = random.Random(seed)
     for _ in range(120):
         late = chance.choice([None, 0, 1, 2, 3])
-        await tell(stub, chance.choice(MAKERS), chance.choice(NAMES), late)
+        await tell(asked, stub, chance.choice(MAKERS), chance.choice(NAMES), late)
 
 
 async def test_a_view_built_anew_has_the_same_versions_and_periods(asked, deals):
-    await tell_at_random(deals, 11)
+    await tell_at_random(asked, deals, 11)
     kernel = asked.kernel
     rebuild = Rebuild(kernel.pool, kernel.log, DealsView(), kernel.event_types, {})
 

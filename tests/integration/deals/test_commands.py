@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -172,8 +172,8 @@ async def test_of_two_who_move_a_deal_at_once_one_wins_and_one_is_told(deals, op
     assert {"resource": "deals/looms", "etag": '"2"'} == refused.metadata
 
 
-async def test_what_is_told_late_is_read_at_once(deals, open_deal, get):
-    yesterday = timestamp_of(datetime.now(UTC) - timedelta(days=1))
+async def test_what_is_told_late_is_read_at_once(asked, deals, open_deal, get):
+    yesterday = timestamp_of(asked.kernel.clock.now() - timedelta(days=1))
     opened = await open_deal("looms", occur_time=yesterday)
 
     lost = await deals.LoseDeal(
