@@ -233,11 +233,12 @@ def _deal(chance: random.Random, seed: str, person: Person) -> Item[DealToTell]:
         steps.append(WinDealRequest(name=name))
     if ending == "LOST":
         steps.append(LoseDealRequest(name=name, reason="made up: they chose another"))
+    closing = {"WON": "pipelines/sales/stages/won", "LOST": "pipelines/sales/stages/lost"}
     expected = Deal(
         name=name,
         contact=opening.contact,
         amount=opening.amount,
-        stage=stages[-1],
+        stage=closing.get(ending, stages[-1]),
         state=DealState.Value(f"DEAL_STATE_{ending}"),
     )
     told = DealToTell(opening, tuple(steps))

@@ -13,6 +13,7 @@ STAGES = [
     {"stage_id": stage_id, "settings": {"display_name": stage_id, "kind": kind}}
     for stage_id, kind in KINDS.items()
 ]
+WON = ("deals.v1.DealsService/WinDeal", {"name": "deals/{id}"})
 PIPELINE = (
     "deals.v1.PipelinesService/CreatePipeline",
     {"pipeline_id": "{id}", "display_name": "A pipeline", "stages": STAGES},
@@ -103,7 +104,20 @@ EXAMPLES = {
     "ArchiveContact": [CONTACT, {"name": "contacts/{id}"}],
     "OpenDeal": [DEAL],
     "MoveDealStage": [DEAL, {"name": "deals/{id}", "stage": "pipelines/sales/stages/proposal"}],
+    "UpdateDeal": [DEAL, {"name": "deals/{id}", "deal": {"next_step": "call"}}],
+    "MoveDealToPipeline": [
+        PIPELINE,
+        DEAL,
+        {"name": "deals/{id}", "stage": "pipelines/{id}/stages/open"},
+    ],
     "WinDeal": [DEAL, {"name": "deals/{id}"}],
+    "ReopenDeal": [DEAL, WON, {"name": "deals/{id}"}],
+    "DeleteDeal": [DEAL, {"name": "deals/{id}"}],
+    "UndeleteDeal": [
+        DEAL,
+        ("deals.v1.DealsService/DeleteDeal", {"name": "deals/{id}"}),
+        {"name": "deals/{id}"},
+    ],
     "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
     "CreatePipeline": [PIPELINE],
     "RenamePipeline": [PIPELINE, {"name": "pipelines/{id}", "display_name": "Another"}],
