@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from rapport.deals.v1 import (
+    currencies_pb2,
+    currencies_pb2_grpc,
     events_pb2,
     pipelines_pb2,
     pipelines_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
 )
+from services.deals.projections.currencies import CurrenciesView
 from services.deals.projections.deals import DealsView
 from services.deals.projections.pipelines import PipelinesView
+from services.deals.service.currencies import CurrenciesService
 from services.deals.service.deals import DealsService
 from services.deals.service.pipelines import PipelinesService
 from services.kernel.log.recorded import EventTypes
@@ -25,13 +29,14 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
     return (
         served(service_pb2, service_pb2_grpc, DealsService(kernel)),
         served(pipelines_pb2, pipelines_pb2_grpc, PipelinesService(kernel)),
+        served(currencies_pb2, currencies_pb2_grpc, CurrenciesService(kernel)),
     )
 
 
 SERVICE = Service(
     name="deals",
     event_types=EVENT_TYPES,
-    views=(PipelinesView(), DealsView()),
+    views=(PipelinesView(), DealsView(), CurrenciesView()),
     servicers=servicers,
 )
 

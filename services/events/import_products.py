@@ -31,8 +31,9 @@ from services.events.import_fields import (
     missing_columns,
 )
 from services.events.import_files import Row, RowError
-from services.events.money import EXPONENTS, Amount, MoneyProblem, read_amount
+from services.events.money import Amount, MoneyProblem, read_amount
 from services.kernel.errors import FieldViolation
+from services.kernel.iso4217 import EXPONENTS
 
 ID = "product_id"
 TEXTS = ("display_name", "sku", "brand", "category", "variant", "url", "image_url")

@@ -1,8 +1,13 @@
 """An example of every mutation, for test_every_rpc.py."""
 
 import base64
+from datetime import date, timedelta
+from itertools import count, cycle
 
-# What there must be before each mutation, and the mutation; `{id}` is new for each test.
+# What there must be before each mutation, and the mutation; `{id}` is new for each test, so is
+# `{date}`, and `{currency}` is another than the last time.
+DAYS = (date(2000, 1, 1) + timedelta(days=number) for number in count())
+CODES = cycle(("USD", "GBP"))
 CONTACT = (
     "contacts.v1.ContactsService/CreateContact",
     {"contact_id": "{id}", "email": "{id}@x.org"},
@@ -26,6 +31,14 @@ NEXT_GONE = (
 )
 ARCHIVED = ("deals.v1.PipelinesService/ArchivePipeline", {"name": "pipelines/{id}"})
 CHANGED = {"settings": {"display_name": "Another", "kind": "STAGE_KIND_OPEN"}}
+RATE = {
+    "from_currency": "USD",
+    "to_currency": "EUR",
+    "effective_date": "{date}",
+    "rate": "0.92",
+}
+EXCHANGE_RATE = ("deals.v1.CurrenciesService/SetExchangeRate", RATE)
+BASE_CURRENCY = ("deals.v1.CurrenciesService/SetBaseCurrency", {"currency": "EUR"})
 SOURCE = (
     "events.v1.SourcesService/CreateSource",
     {"source_id": "{id}", "display_name": "A source"},
@@ -128,6 +141,9 @@ EXAMPLES = {
     "ArrangeStages": [PIPELINE, {"name": "pipelines/{id}", "stage_ids": ["lost", "open", "won"]}],
     "ArchiveStage": [PIPELINE, NEXT_STAGE, {"name": "pipelines/{id}/stages/next"}],
     "RestoreStage": [PIPELINE, NEXT_STAGE, NEXT_GONE, {"name": "pipelines/{id}/stages/next"}],
+    "SetBaseCurrency": [BASE_CURRENCY, {"currency": "{currency}"}],
+    "SetExchangeRate": [EXCHANGE_RATE, {**RATE, "rate": "0.93"}],
+    "RemoveExchangeRate": [EXCHANGE_RATE, {"name": "exchangeRates/USD-EUR-{date}"}],
     "CreateSource": [SOURCE],
     "ConfigureSource": [SOURCE, {"name": "sources/{id}", "display_name": "Another"}],
     "DisableSource": [SOURCE, {"name": "sources/{id}"}],
@@ -190,6 +206,7 @@ COLLECTIONS = {
     "ContactsService": "contacts",
     "DealsService": "deals",
     "PipelinesService": "pipelines",
+    "CurrenciesService": "exchangeRates",
     "EventsService": "customerEvents",
     "QuarantineService": "quarantinedEvents",
     "ImportsService": "imports",

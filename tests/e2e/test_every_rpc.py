@@ -14,7 +14,16 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.catalog import PUBLIC
 from rapport.events.v1.sources_pb2 import CreateSourceResponse
 from services.kernel.errors import Reason
-from tests.e2e.rpc_examples import CHANGED, CHANGES, COLLECTIONS, EXAMPLES, IDENTIFY, NEXT
+from tests.e2e.rpc_examples import (
+    CHANGED,
+    CHANGES,
+    CODES,
+    COLLECTIONS,
+    DAYS,
+    EXAMPLES,
+    IDENTIFY,
+    NEXT,
+)
 
 TIMEOUT_S = 20.0
 
@@ -93,7 +102,11 @@ def _filled(fields, **known):
 async def _prepared(caller, path):
     """What the mutation needs is there; answers its request, with a request_id."""
     *before, last = EXAMPLES[path.rpartition("/")[2]]
-    known = {"id": f"rpc-{uuid.uuid4().hex[:12]}"}
+    known = {
+        "id": f"rpc-{uuid.uuid4().hex[:12]}",
+        "date": f"{next(DAYS)}",
+        "currency": next(CODES),
+    }
     for suffix, fields in before:
         response = await caller.call(f"/rapport.{suffix}", _filled(fields, **known))
         if suffix.endswith("CreateSource"):

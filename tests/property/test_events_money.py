@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from services.events.money import (
     AMOUNT_MINOR_MAX,
-    EXPONENTS,
     Amount,
     MoneyProblem,
     decimal_text,
@@ -16,6 +15,7 @@ from services.events.money import (
     read_amount,
     read_minor_amount,
 )
+from services.kernel.iso4217 import EXPONENTS
 
 currencies = st.sampled_from(sorted(EXPONENTS))
 minors = st.integers(-AMOUNT_MINOR_MAX, AMOUNT_MINOR_MAX)

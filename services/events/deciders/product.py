@@ -9,9 +9,10 @@ from google.protobuf.message import Message
 
 from rapport.events.v1.events_pb2 import CatalogueEntry, ProductRecorded
 from rapport.events.v1.products_pb2 import ProductEntry, RecordProductsRequest
-from services.events.money import AMOUNT_MINOR_MAX, EXPONENTS
+from services.events.money import AMOUNT_MINOR_MAX
 from services.kernel.command.decider import Decider
 from services.kernel.errors import InvalidArgument
+from services.kernel.iso4217 import EXPONENTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import pytest
 
 from services.events.money import (
     AMOUNT_MINOR_MAX,
-    EXPONENTS,
     Amount,
     MoneyProblem,
     decimal_text,
@@ -94,9 +93,3 @@ def test_a_whole_number_is_whole():
     assert 2 == whole_of(Decimal("2.0")) == whole_of("2")
     for odd in (Decimal("1.5"), "two", None, Decimal("1e50"), 7):
         assert whole_of(odd) is None
-
-
-def test_every_currency_is_three_capitals_with_its_digits():
-    assert all(len(code) == 3 and code.isalpha() and code.isupper() for code in EXPONENTS)
-    assert {0, 2, 3, 4} == set(EXPONENTS.values())
-    assert (2, 0, 3) == (EXPONENTS["EUR"], EXPONENTS["JPY"], EXPONENTS["BHD"])
