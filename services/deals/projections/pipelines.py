@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 _ACTIVE = pb.PipelineState.PIPELINE_STATE_ACTIVE
 _ARCHIVED = pb.PipelineState.PIPELINE_STATE_ARCHIVED
 
+PIPELINES_PER_PAGE_MAX = 50
+"""So many of the largest there may be are a message that can be sent."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """When the pipeline that every workspace begins with was created, as lists have it."""
 
@@ -151,6 +154,7 @@ PIPELINES = Listing(
         searched=("display_name",),
     ),
     default_order="create_time",
+    page_size_max=PIPELINES_PER_PAGE_MAX,
 )
 
 _STAGE_COLUMNS = {

@@ -139,13 +139,17 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """How one List method reads its view: declared once, checked when the module is imported."""
+    """How one List method reads its view: declared once, checked when the module is imported.
+
+    Rows that may be large ask for a smaller `page_size_max`: a page must fit in a message.
+    """
 
     method: str
     table: Table
     columns: str
     fields: Fields
     default_order: str = ""
+    page_size_max: int = PAGE_SIZE_MAX
     moment: datetime | None = None
     _default: tuple[SortKey, ...] = field(init=False, repr=False)
 
@@ -182,7 +186,7 @@ class Listing:
                 page_token=page_token,
                 where=where,
             )
-        size = _size(page_size)
+        size = _size(page_size, self.page_size_max)
         wanted = self.fields.filter(filter)
         keys = self._order(order_by) if order_by.strip() else self._default
         fixed = dict(where or {})
@@ -230,10 +234,10 @@ class Listing:
         return self.moment is not None or all(key.field.immutable for key in keys)
 
 
-def _size(page_size: int) -> int:
+def _size(page_size: int, maximum: int) -> int:
     if page_size < 0:
         raise InvalidArgument.of("page_size", "a page has no negative number of rows")
-    return min(page_size, PAGE_SIZE_MAX) or PAGE_SIZE_DEFAULT
+    return min(page_size or PAGE_SIZE_DEFAULT, maximum)
 
 
 def _key_names(keys: Sequence[SortKey]) -> list[str]:

@@ -40,6 +40,7 @@ KINDS = {"new": STAGE_KIND_OPEN, "done": STAGE_KIND_WON, "gone": STAGE_KIND_LOST
 
 
 def stage(stage_id, kind=STAGE_KIND_OPEN, **more):
+    """A stage that is called as its id is."""
     settings = StageSettings(display_name=stage_id, kind=kind, **more)
     return PipelineStage(stage_id=stage_id, settings=settings)
 
@@ -163,6 +164,9 @@ async def test_refusals_name_what_they_are_about(pipelines):
     for odd in ("nonsense", f"{SALES}/stages/new"):
         with pytest.raises(InvalidArgument):
             await pipelines.get(odd)
+    for required in ("size", "custom_fields.Size"):
+        with pytest.raises(InvalidArgument, match="must be amount"):
+            await pipelines.do("AddStage", SALES, stage=stage("x", required_fields=[required]))
     await pipelines.do("ArchivePipeline", SALES)
     with pytest.raises(FailedPrecondition):
         await pipelines.do("ArchivePipeline", first.name)

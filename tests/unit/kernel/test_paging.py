@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,6 +59,22 @@ def test_a_page_size_is_defaulted_and_coerced(asked, given_):
     query = ask(page_size=asked)
     assert query.page_size == given_ <= PAGE_SIZE_MAX
     assert query.args[0] == given_ + 1
+
+
+@pytest.mark.parametrize(("asked", "given_"), [(0, 20), (19, 19), (20, 20), (21, 20), (1000, 20)])
+def test_a_list_of_large_rows_has_smaller_pages(asked, given_):
+    large = replace(DEALS, page_size_max=20)
+
+    assert given_ == large.query(workspace="w1", positions=(7,), page_size=asked).page_size
+
+
+def test_a_subselect_knows_the_workspace_that_is_asked_about():
+    shown = Table("(select {workspace} as workspace) as s", key="deal_id", positions=Positions())
+
+    query = replace(DEALS, table=shown).query(workspace="w1", positions=(7,))
+
+    assert "from (select $2::text as workspace) as s where workspace = $2::text" in query.sql
+    assert "w1" == query.args[1]
 
 
 def test_a_negative_page_size_is_refused():
