@@ -101,6 +101,10 @@ create index open_deals_by_amount
 VERSION_INDEXES: Final = f"""
 create index deals_versions_by_create_time
     on {{schema}}.deals_versions (workspace, create_time, deal_id);
+create index open_deals_versions_by_stage
+    on {{schema}}.deals_versions (workspace, stage, create_time, deal_id)
+    include (from_time, to_time)
+    where state = {DEAL_STATE_OPEN} and not is_deleted;
 create index open_deals_versions_by_amount
     on {{schema}}.deals_versions (workspace, stage, to_time, from_time)
     include (currency, amount_minor, probability_bp_override)
