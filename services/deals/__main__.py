@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rapport.deals.v1 import (
+    contracts_pb2,
+    contracts_pb2_grpc,
     currencies_pb2,
     currencies_pb2_grpc,
     events_pb2,
@@ -11,12 +13,15 @@ from rapport.deals.v1 import (
     service_pb2,
     service_pb2_grpc,
 )
+from services.deals.projections.contracts import ContractsView
 from services.deals.projections.currencies import CurrenciesView
 from services.deals.projections.deals import DealsView
 from services.deals.projections.pipelines import PipelinesView
+from services.deals.service.contracts import ContractsService
 from services.deals.service.currencies import CurrenciesService
 from services.deals.service.deals import DealsService
 from services.deals.service.pipelines import PipelinesService
+from services.deals.upkeep.reminders import ReminderMetrics, Reminders
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import Served, served
@@ -30,14 +35,16 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         served(service_pb2, service_pb2_grpc, DealsService(kernel)),
         served(pipelines_pb2, pipelines_pb2_grpc, PipelinesService(kernel)),
         served(currencies_pb2, currencies_pb2_grpc, CurrenciesService(kernel)),
+        served(contracts_pb2, contracts_pb2_grpc, ContractsService(kernel)),
     )
 
 
 SERVICE = Service(
     name="deals",
     event_types=EVENT_TYPES,
-    views=(PipelinesView(), DealsView(), CurrenciesView()),
+    views=(PipelinesView(), DealsView(), CurrenciesView(), ContractsView()),
     servicers=servicers,
+    background=lambda kernel, registry: [Reminders(kernel, ReminderMetrics(registry)).run()],
 )
 
 if __name__ == "__main__":

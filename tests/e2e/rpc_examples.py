@@ -39,6 +39,39 @@ RATE = {
 }
 EXCHANGE_RATE = ("deals.v1.CurrenciesService/SetExchangeRate", RATE)
 BASE_CURRENCY = ("deals.v1.CurrenciesService/SetBaseCurrency", {"currency": "EUR"})
+CONTRACT = (
+    "deals.v1.ContractsService/DraftContract",
+    {
+        "contract_id": "{id}",
+        "terms": {
+            "reference": "{id}",
+            "start_date": "2026-01-01",
+            "term_months": 12,
+            "auto_renew": True,
+        },
+    },
+)
+CONTRACT_SUBMITTED = [
+    CONTRACT,
+    ("deals.v1.ContractsService/SubmitContract", {"name": "contracts/{id}"}),
+]
+CONTRACT_APPROVED = [
+    *CONTRACT_SUBMITTED,
+    ("deals.v1.ContractsService/ApproveContract", {"name": "contracts/{id}"}),
+]
+SIGNATURES = [
+    {"name": "contracts/{id}", "party": party, "signatory": "Ada"}
+    for party in ("CONTRACT_PARTY_CUSTOMER", "CONTRACT_PARTY_COMPANY")
+]
+CONTRACT_SIGNED = [
+    *CONTRACT_APPROVED,
+    *(("deals.v1.ContractsService/SignContract", signature) for signature in SIGNATURES),
+]
+CONTRACT_ACTIVE = [
+    *CONTRACT_SIGNED,
+    ("deals.v1.ContractsService/ActivateContract", {"name": "contracts/{id}"}),
+]
+NOTICE = {"name": "contracts/{id}", "party": "CONTRACT_PARTY_CUSTOMER"}
 SOURCE = (
     "events.v1.SourcesService/CreateSource",
     {"source_id": "{id}", "display_name": "A source"},
@@ -144,6 +177,16 @@ EXAMPLES = {
     "SetBaseCurrency": [BASE_CURRENCY, {"currency": "{currency}"}],
     "SetExchangeRate": [EXCHANGE_RATE, {**RATE, "rate": "0.93"}],
     "RemoveExchangeRate": [EXCHANGE_RATE, {"name": "exchangeRates/USD-EUR-{date}"}],
+    "DraftContract": [CONTRACT],
+    "UpdateContract": [CONTRACT, {"name": "contracts/{id}", "terms": {"owner": "members/ada"}}],
+    "SubmitContract": [CONTRACT, {"name": "contracts/{id}"}],
+    "ApproveContract": [*CONTRACT_SUBMITTED, {"name": "contracts/{id}"}],
+    "RejectContract": [*CONTRACT_SUBMITTED, {"name": "contracts/{id}", "reason": "price"}],
+    "SignContract": [*CONTRACT_APPROVED, SIGNATURES[0]],
+    "ActivateContract": [*CONTRACT_SIGNED, {"name": "contracts/{id}"}],
+    "GiveContractNotice": [*CONTRACT_ACTIVE, NOTICE],
+    "TerminateContract": [*CONTRACT_ACTIVE, {"name": "contracts/{id}", "reason": "insolvent"}],
+    "RenewContract": [*CONTRACT_ACTIVE, {"name": "contracts/{id}", "reference": "{id}-next"}],
     "CreateSource": [SOURCE],
     "ConfigureSource": [SOURCE, {"name": "sources/{id}", "display_name": "Another"}],
     "DisableSource": [SOURCE, {"name": "sources/{id}"}],
@@ -204,6 +247,7 @@ EXAMPLES = {
 # What is named by the methods of a service, or by a method that names something else.
 COLLECTIONS = {
     "ContactsService": "contacts",
+    "ContractsService": "contracts",
     "DealsService": "deals",
     "PipelinesService": "pipelines",
     "CurrenciesService": "exchangeRates",

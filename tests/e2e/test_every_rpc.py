@@ -23,6 +23,8 @@ from tests.e2e.rpc_examples import (
     EXAMPLES,
     IDENTIFY,
     NEXT,
+    NOTICE,
+    SIGNATURES,
 )
 
 TIMEOUT_S = 20.0
@@ -173,6 +175,12 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
     needed = {
         "MoveDealStage": {"stage": "pipelines/sales/stages/proposal"},
         "LoseDeal": {"reason": "x"},
+        "UpdateContract": {"terms": {"owner": "members/ada"}},
+        "RejectContract": {"reason": "x"},
+        "SignContract": SIGNATURES[0],
+        "GiveContractNotice": NOTICE,
+        "TerminateContract": {"reason": "x"},
+        "RenewContract": {"reference": "x"},
         "RenamePipeline": {"display_name": "x"},
         "UpdateDeal": {"deal": {}},
         "MoveDealToPipeline": {"stage": "pipelines/renewals/stages/proposal"},

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from services.deals.upkeep.reminders import ReminderMetrics
 from services.events.upkeep.gauges import QUARANTINE_WARN_SIZE, EventsGauges
 from services.kernel.feed.reader import ReaderMetrics
 from services.kernel.feed.relay import RelayMetrics
@@ -27,6 +28,7 @@ TELLING = (
     ProjectionMetrics,
     ReaderMetrics,
     RelayMetrics,
+    ReminderMetrics,
     RpcMetrics,
     Tasks,
     UpkeepMetrics,

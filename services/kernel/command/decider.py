@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -111,6 +111,14 @@ class Decided(Generic[S]):
         return etag_of(self.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An aggregate that takes part in a decision about several."""
+
+    decider: Decider[Any, Any]
+    aggregate_id: str
+
+
 class Commands:
     """Executes commands of one service, each in a transaction shared with its contemporaries."""
 
@@ -144,6 +152,46 @@ class Commands:
             request=request_of(command, request_id),
             shapes={step.stream: decider.shape},
             resource_name=decider.resource_name,
+        )
+        return cast("M", await self._group_commit.submit(work))
+
+    async def execute_jointly(
+        self,
+        parts: Sequence[Part],
+        command: Message,
+        decide: Callable[[Sequence[Any]], Sequence[Sequence[Message]]],
+        respond: Callable[[Sequence[Decided[Any]]], M],
+    ) -> M:
+        """Execute a command on several aggregates of any kinds, with one decision: all or nothing.
+
+        `decide` is pure: it takes their states and returns the events of each, in the order of
+        `parts`. An `etag` on the command is that of the first of them.
+        """
+        caller = current_caller()
+        request_id = getattr(command, "request_id", "")
+        origin = Origin(caller.workspace, caller.actor, caller.correlation_id, request_id)
+        steps = [
+            _Step(part.decider, part.aggregate_id, command, origin, self._event_types)
+            for part in parts
+        ]
+
+        def decided_on(states: Mapping[str, StreamState]) -> list[Change]:
+            before = [step.load(states) for step in steps]
+            steps[0].check_etag()
+            events = decide(before)
+            return [
+                change
+                for step, state, own in zip(steps, before, events, strict=True)
+                for change in step.changed(state, own)
+            ]
+
+        work = Work(
+            origin=origin,
+            decide=decided_on,
+            respond=lambda outcome: respond([step.decided(outcome) for step in steps]),
+            request=request_of(command, request_id),
+            shapes={step.stream: step.decider.shape for step in steps},
+            resource_name=parts[0].decider.resource_name,
         )
         return cast("M", await self._group_commit.submit(work))
 
@@ -199,18 +247,26 @@ class _Step(Generic[C, S]):
 
     def decide(self, states: Mapping[str, StreamState]) -> list[Change]:
         """Decide on the loaded state; no change when there is no event."""
+        before = self.load(states)
+        self.check_etag()
+        return self.changed(before, self.decider.decide(self.command, before))
+
+    def load(self, states: Mapping[str, StreamState]) -> S:
+        """The state that the command meets."""
         self.loaded = states[self.stream]
-        before = self._state()
-        self._check_etag()
-        self.events = tuple(self.decider.decide(self.command, before))
+        return self._state()
+
+    def changed(self, before: S, events: Sequence[Message]) -> list[Change]:
+        """What these events change; no change when there is no event."""
+        self.events = tuple(events)
         self.state = self.decider.fold(self.events, before)
         if not self.events:
             return []
         held, holds = self.decider.claims(before), self.decider.claims(self.state)
-        events = [NewEvent(event, _told_time(event)) for event in self.events]
+        new = [NewEvent(event, _told_time(event)) for event in self.events]
         return [
             Change(
-                Append(self.origin, self.stream, events),
+                Append(self.origin, self.stream, new),
                 state=msgspec.msgpack.encode(self.state),
                 shape=self.decider.shape,
                 released=held - holds,
@@ -236,7 +292,7 @@ class _Step(Generic[C, S]):
         history = [self.event_types.decode(envelope).event for envelope in self.loaded.history]
         return self.decider.fold(history)
 
-    def _check_etag(self) -> None:
+    def check_etag(self) -> None:
         """Refuse an old etag; what does not exist has none, and its decider says so."""
         expected, current = getattr(self.command, "etag", ""), etag_of(self.loaded.version)
         if expected and self.loaded.version and expected != current:
