@@ -19,6 +19,7 @@ import uvloop
 from tests.bench import (
     section_appends,
     section_collection,
+    section_deals,
     section_feed,
     section_identity,
     section_reads,
@@ -41,6 +42,7 @@ SECTIONS = {
         section_feed.SECTION,
         section_rebuild.SECTION,
         section_reads.SECTION,
+        section_deals.SECTION,
     )
 }
 PUBLISHED = Path("docs/bench")

@@ -16,7 +16,6 @@ from services.kernel.clock import SystemClock
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.process.runtime import open_pool
 from tests.bench.rounds import Bout, Contender, Line, Measured, Section
-from tests.bench.sizes import READ_CALLERS
 from tests.bench.world import World
 
 CALL_TIMEOUT_S = 30.0
@@ -43,7 +42,7 @@ select 'development', 'd' || n,
         else (array['won', 'won', 'lost', 'lost', 'negotiation'])[1 + n % 5] end,
     opened + interval '90 days' + (n % 60) * interval '1 day', '{{}}', opened,
     opened + (v - 1) * pace, opened, case when v = 4 and n % 5 < 4 then opened + 3 * pace end,
-    false, v, 0, n, n, opened, opened + (v - 1) * pace, opened + (v - 1) * pace,
+    false, v, 0, 0, 0, opened, opened + (v - 1) * pace, opened + (v - 1) * pace,
     case when v < 4 and opened + v * pace <= $2 then opened + v * pace else 'infinity' end
 from generate_series(1, $1::int) n
 cross join lateral (
@@ -89,3 +88,60 @@ async def timed(ask: Ask, count: int) -> Measured:
         await ask()
         latencies_ms.append((time.perf_counter() - started) * 1e3)
     return Measured(count, time.perf_counter() - began, latencies_ms)
+
+
+def asking(stub: DealsServiceStub, moment: datetime | None) -> dict[str, Ask]:
+    """Each question, about now or about a moment."""
+    at = {} if moment is None else {"read_time": timestamp_of(moment)}
+
+    async def board() -> None:
+        request = GetDealBoardRequest(deals_per_stage=DEALS_PER_STAGE, **at)
+        answer = await stub.GetDealBoard(request, timeout=CALL_TIMEOUT_S)
+        assert all(stage.deal_count for stage in answer.stages)
+
+    async def page() -> None:
+        request = ListDealsRequest(order_by="create_time desc", **at)
+        answer = await stub.ListDeals(request, timeout=CALL_TIMEOUT_S)
+        assert answer.deals
+
+    return {"board": board, "page": page}
+
+
+@asynccontextmanager
+async def _open(world: World) -> AsyncIterator[Bout]:
+    sizes = world.sizes
+    now = SystemClock().now()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(world.forget_feeds)
+        url = await world.postgres.create_database("rapport_deals")
+        await stack.enter_async_context(world.process("deals", url))
+        pool = await stack.enter_async_context(open_pool(url))
+        await fill(pool, sizes.deals, now)
+        stub = DealsServiceStub(await stack.enter_async_context(world.peer("deals")))
+
+        async def counted() -> None:
+            assert await pool.fetch(_BARE_BOARD)
+
+        asks = {
+            "board by SQL": counted,
+            **{f"{name} now": ask for name, ask in asking(stub, None).items()},
+            **{f"{name} a year ago": ask for name, ask in asking(stub, now - YEAR).items()},
+        }
+        contenders = [
+            Contender(name, partial(timed, ask, sizes.boards)) for name, ask in asks.items()
+        ]
+        yield Bout(contenders, _lines(sizes.deals))
+
+
+def _lines(deals: int) -> list[Line]:
+    return [
+        Line(what=f"{what}, {deals:,} deals, p95", ours=ours, bare=bare, metric="p95_ms", note=note)
+        for what, ours, bare, note in (
+            ("board now", "board now", "board by SQL", "bare: its counts and sums by SQL"),
+            ("board as of a year ago", "board a year ago", "board now", "bare: here our board now"),
+            ("page of deals as of a year ago", "page a year ago", "page now", "bare: now"),
+        )
+    ]
+
+
+SECTION = Section("deals", "Deals: a large pipeline now and as of a year ago", _open)

@@ -32,6 +32,10 @@ class Sizes:
     reads_alone: int
     reads_together: int
 
+    # Deals of a pipeline, and how often it is asked.
+    deals: int
+    boards: int
+
     # The other library is slower per event, so it gets fewer to take as long.
     anchor_saves: int
     anchor_bulk: int
@@ -53,6 +57,8 @@ FULL = Sizes(
     facts_deals=8_000,
     reads_alone=400,
     reads_together=1_600,
+    deals=200_000,
+    boards=40,
     anchor_saves=300,
     anchor_bulk=3_000,
     anchor_projected=500,
@@ -71,6 +77,8 @@ QUICK = Sizes(
     facts_deals=2_000,
     reads_alone=50,
     reads_together=200,
+    deals=5_000,
+    boards=10,
     anchor_saves=50,
     anchor_bulk=500,
     anchor_projected=100,
