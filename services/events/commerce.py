@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from services.events.commerce_names import ROLES, Role
@@ -32,6 +33,8 @@ AMOUNTS: Final = ("total", "subtotal", "revenue", "shipping", "tax", "discount",
 TEXTS: Final = ("sku", "name", "brand", "category", "variant", "url", "image_url")
 
 _SIGNS: Final = re.compile(r"[\W_]+")
+# Made once: that takes as long as reading a customer event.
+_JSON: Final = json.JSONDecoder(parse_float=number_of, parse_int=number_of)
 
 
 class Slot(IntEnum):
@@ -96,6 +99,7 @@ class Commerce:
     statement: Statement | None = None
 
 
+@lru_cache(maxsize=1024)
 def role_of(name: str) -> Role | None:
     """Which event of the e-commerce spec a name means, if any."""
     return ROLES.get(_SIGNS.sub("", name.casefold()))
@@ -108,8 +112,7 @@ def read_commerce(
     role = role_of(name)
     if role is None:
         return None
-    parsed = json.loads(properties or "{}", parse_float=number_of, parse_int=number_of)
-    said = opened(parsed)
+    said = opened(_JSON.decode(properties) if properties else {})
     reading = Reading()
     currency = reading.currency(said, "")
     products = list(_products(reading, said, role, currency))
