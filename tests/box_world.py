@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import SystemClock, new_id, new_ids
 from services.kernel.command.decider import Commands
 from services.kernel.command.group_commit import GroupCommit
 from services.kernel.log.log import Log, read_all, read_heads
@@ -126,7 +126,7 @@ async def running_log(
             for view in views:
                 async with connection.transaction():
                     await ensure_live(connection, view, clock)
-        log = Log(service="boxes", partitions=partitions, clock=clock, new_id=new_id)
+        log = Log(service="boxes", partitions=partitions, clock=clock, new_ids=new_ids)
         group_commit = GroupCommit(pool, log, views)
         commands = Commands(group_commit, event_types or EVENT_TYPES)
         committing = asyncio.create_task(group_commit.run())

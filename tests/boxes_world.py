@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import asyncpg
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kernel.clock import FixedClock, new_id
+from services.kernel.clock import FixedClock, new_ids
 from services.kernel.errors import NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
@@ -110,7 +110,7 @@ class World:
 
     def __init__(self, pool, partitions):
         self.pool, self.clock = pool, FixedClock(NOON)
-        self.log = Log(service="boxes", partitions=partitions, clock=self.clock, new_id=new_id)
+        self.log = Log(service="boxes", partitions=partitions, clock=self.clock, new_ids=new_ids)
 
     async def record(self, **facts):
         """Appends facts to boxes in one transaction: `record(a=[ThingPut(thing="hat")])`."""

@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from nats.js import api
 from prometheus_client import CollectorRegistry
 
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import SystemClock, new_ids
 from services.kernel.feed.feed import FeedConnection, stream_name
 from services.kernel.feed.reader import FeedReader, ReaderMetrics
 from services.kernel.feed.relay import Relay, RelayMetrics
@@ -109,7 +109,7 @@ async def feed_world(database_url, nats_url):
     async with asyncpg.create_pool(database_url, min_size=1, max_size=4) as pool:
         async with pool.acquire() as connection:
             await create_kernel_tables(connection, 1)
-        log = Log(service=SERVICE, partitions=1, clock=SystemClock(), new_id=new_id)
+        log = Log(service=SERVICE, partitions=1, clock=SystemClock(), new_ids=new_ids)
         yield FeedWorld(pool, database_url, nats_url, log)
 
 

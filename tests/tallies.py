@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf import struct_pb2, wrappers_pb2
 from google.protobuf.wrappers_pb2 import StringValue
 
-from services.kernel.clock import FixedClock, new_id
+from services.kernel.clock import FixedClock, new_ids
 from services.kernel.log.log import Append, Log, NewEvent, Origin
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Service
@@ -71,7 +71,7 @@ class Echo:
 
 def text_log(service="things", partitions=1):
     """A log of texts."""
-    return Log(service=service, partitions=partitions, clock=FixedClock(), new_id=new_id)
+    return Log(service=service, partitions=partitions, clock=FixedClock(), new_ids=new_ids)
 
 
 def texts(stream, *values, workspace="acme"):

@@ -17,7 +17,7 @@ from deploy.stack.keys import WORKSPACE
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.events.door import Door
 from services.events.receipts import Batch, Inlet
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import SystemClock, new_ids
 from services.kernel.feed.feed import FeedConnection, stream_name
 from services.kernel.feed.reader import FeedReader, ReaderMetrics
 from services.kernel.feed.relay import Relay, RelayMetrics
@@ -114,7 +114,7 @@ def _now(events: Iterable[tuple[str, Message]]) -> Iterable[tuple[str, NewEvent]
 
 async def fill(pool: Pool, service: str, facts: Iterable[tuple[str, NewEvent]]) -> None:
     """Appends facts to a log, whoever else does."""
-    log = Log(service=service, partitions=1, clock=SystemClock(), new_id=new_id)
+    log = Log(service=service, partitions=1, clock=SystemClock(), new_ids=new_ids)
     origin = Origin(WORKSPACE, "api_keys/bench", "bench", "")
     left = iter(facts)
     while batch := list(islice(left, FILL_BATCH)):

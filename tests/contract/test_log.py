@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import wrappers_pb2
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
-from services.kernel.clock import FixedClock, SystemClock, new_id
+from services.kernel.clock import FixedClock, SystemClock, new_ids
 from services.kernel.errors import Aborted, Reason, ResourceExhausted
 from services.kernel.log import log as log_module
 from services.kernel.log.log import (
@@ -38,7 +38,7 @@ OTHER = Origin("other", "tests", "correlation", "causation")
 
 
 def make_log(partitions=1):
-    return Log(service="boxes", partitions=partitions, clock=SystemClock(), new_id=new_id)
+    return Log(service="boxes", partitions=partitions, clock=SystemClock(), new_ids=new_ids)
 
 
 @pytest.fixture
@@ -278,11 +278,11 @@ APPENDING_PROCESS = """
 import asyncio, sys
 import asyncpg
 from google.protobuf.wrappers_pb2 import StringValue
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import SystemClock, new_ids
 from services.kernel.log.log import Append, Log, NewEvent, Origin
 
 async def main(url, stream, count):
-    log = Log(service="boxes", partitions=1, clock=SystemClock(), new_id=new_id)
+    log = Log(service="boxes", partitions=1, clock=SystemClock(), new_ids=new_ids)
     origin = Origin("acme", "tests", "", "")
     async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
         for number in range(count):
@@ -388,7 +388,7 @@ async def test_times_grow_with_positions_also_when_a_clock_is_behind(pool):
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     for minutes_behind in (0, 5, 5):
         clock = FixedClock(noon - timedelta(minutes=minutes_behind))
-        log = Log(service="boxes", partitions=1, clock=clock, new_id=new_id)
+        log = Log(service="boxes", partitions=1, clock=clock, new_ids=new_ids)
         await append(pool, Append(ORIGIN, "box-1", facts("x")), log=log)
 
     times = [utc(event.record_time) for event in await read_partition(pool, 0, after=0)]

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import SystemClock, new_ids
 from services.kernel.log.log import (
     COPY_SIZE_MIN,
     Append,
@@ -35,7 +35,7 @@ WRITER = """
 import asyncio, random, sys
 import asyncpg
 from google.protobuf.wrappers_pb2 import StringValue
-from services.kernel.clock import SystemClock, new_id
+from services.kernel.clock import SystemClock, new_ids
 from services.kernel.log.log import Append, Log, NewEvent, Origin
 
 async def write(pool, log, name, appends, sizes, dice):
@@ -52,7 +52,7 @@ async def write(pool, log, name, appends, sizes, dice):
                 await transaction.commit()
 
 async def main(url, name, appends, *sizes):
-    log = Log(service="boxes", partitions=1, clock=SystemClock(), new_id=new_id)
+    log = Log(service="boxes", partitions=1, clock=SystemClock(), new_ids=new_ids)
     dice = random.Random(name)
     sizes = [int(size) for size in sizes]
     async with asyncpg.create_pool(url, min_size=3, max_size=3) as pool:
@@ -102,7 +102,7 @@ class Follower:
 
 
 def log_of(kind):
-    return kind(service="boxes", partitions=1, clock=SystemClock(), new_id=new_id)
+    return kind(service="boxes", partitions=1, clock=SystemClock(), new_ids=new_ids)
 
 
 def one_event(stream):

@@ -37,7 +37,10 @@ class InMemoryLog:
 
     def __init__(self, partitions):
         self.log = Log(
-            service="events", partitions=partitions, clock=FixedClock(NOON), new_id=uuid.uuid4
+            service="events",
+            partitions=partitions,
+            clock=FixedClock(NOON),
+            new_ids=lambda count: [uuid.uuid4() for _ in range(count)],
         )
         self.heads = dict.fromkeys(range(partitions), Head(0, NOON))
         self.first_positions = {}

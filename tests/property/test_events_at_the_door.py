@@ -75,7 +75,12 @@ class Workspace(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.log = Log(service="events", partitions=2, clock=FixedClock(NOON), new_id=uuid.uuid4)
+        self.log = Log(
+            service="events",
+            partitions=2,
+            clock=FixedClock(NOON),
+            new_ids=lambda count: [uuid.uuid4() for _ in range(count)],
+        )
         self.heads = dict.fromkeys(range(2), Head(0, NOON))
         self.streams = {}
         # The model: of each message id what became of it, and how often it was said to be accepted.

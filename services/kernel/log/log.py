@@ -134,9 +134,14 @@ class Log:
     """A service's log in its PostgreSQL database."""
 
     def __init__(
-        self, *, service: str, partitions: int, clock: Clock, new_id: Callable[[], UUID]
+        self,
+        *,
+        service: str,
+        partitions: int,
+        clock: Clock,
+        new_ids: Callable[[int], Sequence[UUID]],
     ) -> None:
-        """Name the service that owns the log; `new_id` makes event ids.
+        """Name the service that owns the log; `new_ids` makes ids of events.
 
         `grown` rings when it grew, by whichever process; `recent` holds what this one appended.
         """
@@ -145,7 +150,7 @@ class Log:
         self.clock = clock
         self.grown = Bell()
         self.recent = Recent()
-        self._new_id = new_id
+        self._new_ids = new_ids
 
     def partition_of(self, workspace: str, stream: str) -> int:
         """The partition a stream of this log lives in."""
@@ -225,10 +230,12 @@ class Log:
         versions: dict[tuple[str, str], int],
     ) -> list[Recorded]:
         """Give the events their versions, positions, ids and times."""
-        if sum(len(append.events) for append in appends) > EVENTS_PER_APPEND_MAX:
+        count = sum(len(append.events) for append in appends)
+        if count > EVENTS_PER_APPEND_MAX:
             raise ResourceExhausted(limit="EVENTS_PER_APPEND_MAX", maximum=EVENTS_PER_APPEND_MAX)
         record_time = _later(self.clock.now(), heads)
         position = {partition: head.position for partition, head in heads.items()}
+        ids = iter(self._new_ids(count))
         recorded = []
         for append in appends:
             origin = append.origin
@@ -249,7 +256,7 @@ class Log:
                     origin.workspace,
                     append.stream,
                     version,
-                    self._new_id(),
+                    next(ids),
                     new.event.DESCRIPTOR.full_name,
                     new.event,
                     origin.actor,

@@ -23,7 +23,7 @@ import structlog
 import uvloop
 
 from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
-from services.kernel.clock import Clock, SystemClock, new_id
+from services.kernel.clock import Clock, SystemClock, new_id, new_ids
 from services.kernel.command.decider import Commands
 from services.kernel.command.group_commit import GroupCommit
 from services.kernel.errors import RapportError
@@ -173,7 +173,7 @@ def make_kernel(
 
     `secret` is the platform's internal one, from which keys are derived.
     """
-    log = Log(service=service.name, partitions=partitions, clock=clock, new_id=new_id)
+    log = Log(service=service.name, partitions=partitions, clock=clock, new_ids=new_ids)
     group_commit = GroupCommit(pool, log, service.views)
     return Kernel(
         pool=pool,

@@ -49,6 +49,15 @@ def test_ids_of_the_same_moment_keep_their_order():
     assert made == sorted(set(made))
 
 
+def test_ids_made_together_follow_those_before_and_are_followed():
+    ids = Ids(FixedClock(NOON))
+
+    made = [ids(), *ids.several(5000), *ids.several(0), ids()]
+
+    assert made == sorted(set(made))
+    assert {(7, "specified in RFC 4122")} == {(each.version, each.variant) for each in made}
+
+
 def test_ids_made_while_the_clock_goes_back_keep_their_order():
     clock = FixedClock(NOON)
     ids = Ids(clock)
