@@ -9,7 +9,7 @@ from services.kernel.errors import DeadlineExceeded, InvalidArgument
 from services.kernel.log.tables import create_kernel_tables
 from services.kernel.log.tokens import encode_write_token
 from services.kernel.views.checkpoint import Place, create_checkpoint
-from services.kernel.views.freshness import Freshness
+from services.kernel.views.freshness import WANTED_CHANNEL, Freshness
 
 MOVE = "update kernel.checkpoints set position = $1"
 
@@ -26,7 +26,7 @@ async def pool(database):
 
 @pytest.fixture
 def freshness(pool):
-    return Freshness(pool, {"profiles": ("contacts", "events")})
+    return Freshness(pool, "contacts", {"profiles": ("contacts", "events")})
 
 
 @pytest.fixture(autouse=True)
@@ -79,11 +79,31 @@ async def test_a_waiting_read_goes_on_when_the_view_arrives(freshness, pool, mon
     await waiting
 
 
+async def test_a_waiting_read_says_in_all_processes_that_the_view_is_wanted(
+    freshness, pool, database
+):
+    """Whoever follows the own log there may be pausing; a foreign log's view never does."""
+    listening, told = await asyncpg.connect(database), asyncio.Queue()
+    await listening.add_listener(WANTED_CHANNEL, lambda *heard: told.put_nowait(heard[-1]))
+    tokens = [encode_write_token(service, {0: 6}) for service in ("events", "contacts")]
+
+    for token in tokens:
+        with pytest.raises(DeadlineExceeded):
+            await freshness.wait("profiles", token)
+
+    await pool.execute("select pg_notify($1, 'end')", WANTED_CHANNEL)
+    async with asyncio.timeout(10):
+        assert ["profiles", "end"] == [await told.get(), await told.get()]
+    await listening.close()
+
+
 async def test_a_notification_wakes_all_waiting_reads_also_while_others_begin(freshness, pool):
     """Without an event for each wait the second read cleared the wake-up of the first."""
     reading, go_on = asyncio.Event(), asyncio.Event()
 
     class SlowOnce:
+        execute = pool.execute
+
         async def fetch(self, *query):
             rows = await pool.fetch(*query)
             if not reading.is_set():

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from services.kernel.log.log import read_partition
+from services.kernel.log.pace import BURST_SIZE_MIN
 from services.kernel.log.reader import LogReader
 from services.kernel.log.tables import create_kernel_tables
 from tests.box_world import running_log
@@ -80,6 +81,55 @@ async def test_a_reader_looks_by_itself_when_it_is_not_told(pool, monkeypatch):
 
     async with asyncio.timeout(10):
         assert [1] == [event.position for event in await waiting]
+
+
+async def after_a_burst(pool, log):
+    """A reader that was handed as many events as make a burst, and one more in the log."""
+    await append(pool, log, *"a" * BURST_SIZE_MIN)
+    reader = reader_of(pool, log)
+    await reader.next_batch(max_events=1000, max_wait_s=0)
+    await append(pool, log, "b")
+    return reader
+
+
+async def test_in_a_burst_a_reader_leaves_the_process_to_others_but_not_for_long(pool, monkeypatch):
+    monkeypatch.setattr("services.kernel.log.pace.PAUSE_S", 0.1)
+    reader = await after_a_burst(pool, text_log())
+    handed_s = asyncio.get_running_loop().time()
+
+    async with asyncio.timeout(10):
+        batch = await reader.next_batch(max_events=1000, max_wait_s=30)
+
+    assert [BURST_SIZE_MIN + 1] == [event.position for event in batch]
+    assert asyncio.get_running_loop().time() - handed_s > 0.05
+
+
+async def test_a_reader_who_is_wanted_pauses_no_longer(pool, monkeypatch):
+    monkeypatch.setattr("services.kernel.log.pace.PAUSE_S", 60.0)
+    log = text_log()
+    reader = await after_a_burst(pool, log)
+    waiting = asyncio.create_task(reader.next_batch(max_events=1000, max_wait_s=60))
+    await asyncio.wait([waiting], timeout=0.05)
+    assert not waiting.done()
+
+    log.wanted.ring()
+
+    async with asyncio.timeout(10):
+        assert [BURST_SIZE_MIN + 1] == [event.position for event in await waiting]
+
+
+async def test_a_reader_who_is_behind_does_not_pause(pool, monkeypatch):
+    monkeypatch.setattr("services.kernel.log.pace.PAUSE_S", 60.0)
+    log = text_log()
+    await append(pool, log, *"a" * 2 * BURST_SIZE_MIN)
+    reader = reader_of(pool, log)
+
+    async with asyncio.timeout(10):
+        sizes = [
+            len(await reader.next_batch(max_events=BURST_SIZE_MIN, max_wait_s=60)) for _ in range(2)
+        ]
+
+    assert [BURST_SIZE_MIN, BURST_SIZE_MIN] == sizes
 
 
 async def test_nothing_is_handed_out_when_the_time_is_over(pool):

@@ -28,6 +28,7 @@ from services.kernel.feed.feed import (
 )
 from services.kernel.log.database import DATABASE_FAILURES, transaction
 from services.kernel.log.log import read_heads, read_partition
+from services.kernel.log.pace import pause_after
 from services.kernel.log.recent import Recent
 from services.kernel.log.recorded import envelope_of
 
@@ -174,6 +175,8 @@ class Relay:
                 pause_s = RETRY_PAUSE_S
                 if not published:
                     await self._wait_for_work()
+                elif burst_pause_s := pause_after(published, self._chunk_size):
+                    await self._rest(burst_pause_s)
 
     async def _advance(self) -> int:
         """Publishes what follows the tip, at most `chunk_size` events; tells how many."""

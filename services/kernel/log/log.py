@@ -143,12 +143,14 @@ class Log:
     ) -> None:
         """Name the service that owns the log; `new_ids` makes ids of events.
 
-        `grown` rings when it grew, by whichever process; `recent` holds what this one appended.
+        `grown` rings when it grew, `wanted` when a reader waits for a view of it, in whichever
+        process; `recent` holds what this one appended.
         """
         self.service = service
         self.partitions = partitions
         self.clock = clock
         self.grown = Bell()
+        self.wanted = Bell()
         self.recent = Recent()
         self._new_ids = new_ids
 

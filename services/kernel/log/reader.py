@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from services.kernel.log.bell import heard_within
 from services.kernel.log.log import read_partition
+from services.kernel.log.pace import pause_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ class LogReader:
         self._log = log
         self._partition = partition
         self._position = after_position
+        self._pauses_until_s = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,21 +50,28 @@ class LogReader:
     async def next_batch(self, *, max_events: int, max_wait_s: float) -> Sequence[Logged]:
         """The next events, as many as there are; none when the time is over.
 
-        Raises what the driver raises.
+        In a burst it waits for more of them, unless they are wanted. Raises what the driver raises.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
+        await self._pause(min(self._pauses_until_s, deadline_s) - loop.time())
         with self._log.grown.listening() as grown:
             while True:
                 grown.clear()
                 batch = await self._read(max_events)
                 if batch:
                     self._position = batch[-1].position
+                    self._pauses_until_s = loop.time() + pause_after(len(batch), max_events)
                     return batch
                 left_s = deadline_s - loop.time()
                 if left_s <= 0:
                     return []
                 await heard_within(grown, min(left_s, SAFETY_POLL_S))
+
+    async def _pause(self, pause_s: float) -> None:
+        if pause_s > 0:
+            with self._log.wanted.listening() as wanted:
+                await heard_within(wanted, pause_s)
 
     async def _read(self, limit: int) -> Sequence[Logged]:
         recent = self._log.recent.after(self._partition, self._position, limit)

@@ -52,7 +52,7 @@ from services.kernel.views.checkpoint import (
     create_checkpoint,
     read_positions,
 )
-from services.kernel.views.freshness import Freshness
+from services.kernel.views.freshness import WANTED_CHANNEL, Freshness
 from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics
 from services.kernel.views.view import AnyView, ensure_live
 
@@ -180,7 +180,7 @@ def make_kernel(
         log=log,
         group_commit=group_commit,
         commands=Commands(group_commit, service.event_types),
-        freshness=Freshness(pool, {c.name: c.sources for c in service.consumers}),
+        freshness=Freshness(pool, service.name, {c.name: c.sources for c in service.consumers}),
         follower=Follower(pool, service.event_types),
         event_types=service.event_types,
         views=service.views,
@@ -274,7 +274,7 @@ def _start_relays(
 
 
 def _start_listener(process: Running, database_url: str) -> None:
-    """One connection hears appends and advances and wakes whoever waits for them."""
+    """One connection hears appends, advances and wishes, and wakes whoever waits for them."""
     kernel = process.kernel
 
     def appended(payload: str | None) -> None:
@@ -288,7 +288,14 @@ def _start_listener(process: Running, database_url: str) -> None:
         kernel.freshness.wake(payload)
         kernel.bell.ring()
 
-    listener = Listener(database_url, {APPENDED_CHANNEL: appended, ADVANCED_CHANNEL: advanced})
+    listener = Listener(
+        database_url,
+        {
+            APPENDED_CHANNEL: appended,
+            ADVANCED_CHANNEL: advanced,
+            WANTED_CHANNEL: kernel.log.wanted.ring,
+        },
+    )
     process.tasks.spawn("listener", listener.run())
 
 

@@ -1,4 +1,7 @@
-"""Waiting reads: a read that carries a write token waits until its view has got that far."""
+"""Waiting reads: a read that carries a write token waits until its view has got that far.
+
+Who follows the own log may be pausing in a burst, in whichever process: a waiting read wakes him.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,18 @@ WAIT_DEFAULT_S = 5.0
 ANSWER_RESERVE_S = 0.2
 # A notification may be missed while its connection is away.
 SAFETY_POLL_S = 0.5
+WANTED_CHANNEL = "wanted"
+
+_WANT = f"select pg_notify('{WANTED_CHANNEL}', $1)"
 
 
 class Freshness:
     """Knows how far the views of one service have got."""
 
-    def __init__(self, pool: Pool, sources: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, pool: Pool, service: str, sources: Mapping[str, Sequence[str]]) -> None:
         """`sources`: the logs each asynchronous view reads; a view not in it is read at once."""
         self._pool = pool
+        self._service = service
         self._sources = sources
         self._bells = {view: Bell() for view in sources}
 
@@ -56,6 +63,7 @@ class Freshness:
         ]
         if not wanted:
             return
+        is_own = any(landing.service == self._service for landing in wanted)
         caller = current_caller_or_none()
         remaining_s = caller.remaining_s if caller else None
         wait_s = WAIT_DEFAULT_S if remaining_s is None else remaining_s - ANSWER_RESERVE_S
@@ -63,6 +71,8 @@ class Freshness:
             with self._bells[view].listening() as advanced:
                 async with asyncio.timeout(max(wait_s, 0.0)):
                     while not await self._reached(view, wanted, advanced):
+                        if is_own:
+                            await self._pool.execute(_WANT, view)
                         await heard_within(advanced, SAFETY_POLL_S)
         except TimeoutError:
             raise DeadlineExceeded.view_behind(view) from None

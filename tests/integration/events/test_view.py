@@ -1,9 +1,13 @@
 """The view is a pure fold of the log: built anew, it has the same rows, and lists go on."""
 
+import asyncio
+
 from rapport.events.v1.service_pb2 import ListCustomerEventsRequest
 from services.events.__main__ import SERVICE
 from services.events.projections.customer_events import VIEW
 from services.kernel.log.log import read_partition
+from services.kernel.log.pace import BURST_SIZE_MIN
+from services.kernel.views.projection import LEASE_S
 from services.kernel.views.rebuild import Rebuild
 
 
@@ -48,3 +52,16 @@ async def test_a_walk_survives_the_swap_of_the_view(asked, record, events, sent)
     walked = [*first.customer_events, *second.customer_events]
     assert [f"m-{number}" for number in reversed(range(10))] == [e.message_id for e in walked]
     assert not second.next_page_token
+
+
+async def test_a_read_that_waits_ends_the_pause_of_a_burst(record, events, sent, monkeypatch):
+    """Else it would end with the share of its lease that a follower waits at most."""
+    monkeypatch.setattr("services.kernel.log.pace.PAUSE_S", 60.0)
+    burst = [sent(f"m-{number}") for number in range(BURST_SIZE_MIN)]
+    for recorded in (burst, [sent("last")]):
+        token = (await record(*recorded)).write_token
+
+        async with asyncio.timeout(0.9 * LEASE_S / 3):
+            found = await events.ListCustomerEvents(ListCustomerEventsRequest(read_token=token))
+
+        assert recorded[-1].message_id == found.customer_events[0].message_id
