@@ -21,7 +21,6 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest, RecordCustomerEventsResponse
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import SERVICE
-from services.events.projections.customer_events import VIEW
 from services.events.projections.doors import Doors
 from services.events.recording import Recorder
 from services.events.service.customer_events import EventsService
@@ -143,16 +142,19 @@ def through_http(client: httpx.AsyncClient) -> Send:
 
 
 async def settle(pool: Pool, world: World) -> None:
-    """Waits until the process's relay and list view have caught up, so that rounds are alike."""
+    """Waits until the process's relay and views have caught up, so that rounds are alike."""
     client = await nats.connect(world.nats_server.url)
     try:
         manager = client.jetstream()
         async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
             while True:
                 head = (await read_heads(pool))[0]
-                viewed = (await read_positions(pool, VIEW.name)).get(("events", 0), 0)
+                reached = [
+                    (await read_positions(pool, consumer.name)).get(("events", 0), 0)
+                    for consumer in SERVICE.consumers
+                ]
                 feed = await manager.stream_info(stream_name("events", 0))
-                if min(viewed, feed.state.last_seq) >= head:
+                if min(*reached, feed.state.last_seq) >= head:
                     return
                 await asyncio.sleep(PAUSE_S)
     finally:
