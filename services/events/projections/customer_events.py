@@ -56,7 +56,6 @@ create table {schema}.customer_events (
     receive_time timestamptz not null,
     primary key (workspace, receive_time, position, partition)
 );
-create index on {schema}.customer_events (workspace, message_id);
 create index on {schema}.customer_events (workspace, occur_time);
 create index on {schema}.customer_events (workspace, user_id, receive_time)
     where user_id is not null;
@@ -85,11 +84,14 @@ COLUMNS = (
     "receive_time",
 )
 
+# What an import brought is found by the index of imports. Nothing else is ever retracted as yet: an
+# index for it would cost each customer event more than it could save.
 _FORGET = """
 delete from {schema}.customer_events c
-using unnest($1::text[], $2::text[]) gone (workspace, message_id)
-where c.workspace = gone.workspace and c.message_id = gone.message_id
+using unnest($1::text[], $2::text[], $3::text[]) gone (workspace, message_id, import_name)
+where c.workspace = gone.workspace and c.message_id = gone.message_id and {of_import}
 """
+_OF_IMPORT = {True: "c.import_name = gone.import_name", False: "c.import_name is null"}
 
 _PAYLOADS = """
 select e.type, e.data
@@ -136,7 +138,7 @@ class CustomerEventsView:
     """The rows of `customer_events`."""
 
     name = "customer_events"
-    shape = 2
+    shape = 3
 
     def tables(self, schema: str) -> str:
         """The tables and what lists of them need."""
@@ -146,15 +148,19 @@ class CustomerEventsView:
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Add a row per customer event that counts, and forget what was retracted."""
         recorded: dict[tuple[str, str], Recorded] = {}
-        retracted: set[tuple[str, str]] = set()
+        retracted: set[tuple[str, str, str]] = set()
         for event in events:
             if isinstance(event.event, CustomerEventRecorded):
                 recorded[event.workspace, event.stream] = event
             elif isinstance(event.event, CustomerEventRetracted):
                 recorded.pop((event.workspace, event.stream), None)
-                retracted.add((event.workspace, event.event.message_id))
-        if retracted:
-            await tx.execute(_FORGET.format(schema=f'"{schema}"'), *columns(sorted(retracted)))
+                fact = event.event
+                retracted.add((event.workspace, fact.message_id, fact.import_name))
+        for is_imported, of_import in _OF_IMPORT.items():
+            gone = sorted(each for each in retracted if bool(each[2]) is is_imported)
+            if gone:
+                forget = _FORGET.format(schema=f'"{schema}"', of_import=of_import)
+                await tx.execute(forget, *columns(gone))
         await tx.copy_records_to_table(
             "customer_events",
             schema_name=schema,
