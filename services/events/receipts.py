@@ -179,7 +179,8 @@ class Batch:
             )
         if isinstance(found, SampledOut):
             return Receipt(message_id=message_id, outcome=_SAMPLED_OUT)
-        receipt = Receipt(message_id=message_id)
+        receipt = Receipt()
+        receipt.message_id = message_id
         stream = stream_of(message_id)
         if self._inlet.door.has_suppressions:
             # The first of a message id may turn out to be suppressed: then the next counts.
@@ -194,9 +195,12 @@ class Batch:
         """The fact: what was sent as it was let in, with our two times and what is odd of them."""
         sent = admitted.opened.event
         occur_us, flags = stamp(sent, receive_us=self._receive_us)
-        make = CustomerEventRecorded if admitted.quarantine is None else CustomerEventQuarantined
-        fact = make(customer_event=sent)
+        # Copied into, as a message given to a constructor takes three times as long.
+        fact = (
+            CustomerEventRecorded() if admitted.quarantine is None else CustomerEventQuarantined()
+        )
         stamped = fact.customer_event
+        stamped.CopyFrom(sent)
         stamped.message_id = message_id
         stamped.source = self._inlet.door.source
         stamped.import_name = self._inlet.import_name

@@ -110,7 +110,8 @@ def open_event(sent: CustomerEvent) -> Opened | Refusal:
             return refusal
     objects = []
     for name in _JSON_FIELDS:
-        found = read_json(name, getattr(sent, name))
+        text = getattr(sent, name)
+        found = read_json(name, text) if text else {}
         if isinstance(found, Refusal):
             return found
         objects.append(found)
@@ -155,6 +156,8 @@ def _check_texts(sent: CustomerEvent) -> Refusal | None:
         return _forbidden("message_id" if _NUL in sent.message_id else "name")
     for field in _IDENTIFIER_FIELDS:
         text = getattr(sent, field)
+        if not text:
+            continue
         if len(text) > IDENTIFIER_CHARACTERS_MAX:
             return _too_long(Reason.IDENTIFIER_TOO_LONG, field, IDENTIFIER_CHARACTERS_MAX)
         if _NUL in text:
@@ -188,7 +191,11 @@ def read_json(name: str, text: str) -> dict[str, Any] | Refusal:
         return Refusal(Reason.JSON_INVALID, f"{name} is not JSON: {error}")
     if type(parsed) is not dict:
         return Refusal(Reason.JSON_INVALID, f"{name} must be a JSON object")
-    if text.count("{") + text.count("[") > JSON_DEPTH_MAX and depth_of(parsed) > JSON_DEPTH_MAX:
+    if (
+        len(text) > JSON_DEPTH_MAX
+        and text.count("{") + text.count("[") > JSON_DEPTH_MAX
+        and depth_of(parsed) > JSON_DEPTH_MAX
+    ):
         detail = f"{name} is nested more than {JSON_DEPTH_MAX} levels deep"
         return Refusal(Reason.JSON_TOO_DEEP, detail)
     # An escaped backslash may stand before a plain "u0000".

@@ -30,7 +30,7 @@ from services.kernel.log.database import DATABASE_FAILURES, transaction
 from services.kernel.log.log import read_heads, read_partition
 from services.kernel.log.pace import pause_after
 from services.kernel.log.recent import Recent
-from services.kernel.log.recorded import envelope_of
+from services.kernel.log.recorded import envelopes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,7 +196,7 @@ class Relay:
         """The log's next events, from memory if it knows of any beyond the tip."""
         recent = self._recent.after(self._partition, after, limit)
         if recent and recent[-1].position > after + 1:
-            return [envelope_of(event) for event in recent]
+            return envelopes_of(recent)
         async with asyncio.timeout(DATABASE_TIMEOUT_S), transaction(self._pool) as tx:
             return await read_partition(tx, self._partition, after=after, limit=limit)
 

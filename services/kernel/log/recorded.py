@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rapport.common.v1.envelope_pb2 import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,24 +117,46 @@ class EventTypes:
         raise UndecodableEventError(f"the upcasters of {full_name} lead in a circle")
 
 
-def envelope_of(event: Recorded) -> Envelope:
-    """The envelope that the log gives back of an event."""
-    envelope = Envelope(
+def envelopes_of(events: Sequence[Recorded]) -> list[Envelope]:
+    """The envelopes that the log gives back of events; what neighbours share is written once."""
+    envelopes = []
+    told: object = None
+    common = Envelope()
+    for event in events:
+        shared = (
+            event.partition,
+            event.workspace,
+            event.type,
+            event.actor,
+            event.correlation_id,
+            event.causation_id,
+            event.record_time,
+        )
+        if shared != told:
+            told, common = shared, _common(event)
+        envelope = Envelope()
+        envelope.CopyFrom(common)
+        envelope.position = event.position
+        envelope.stream = event.stream
+        envelope.version = event.version
+        envelope.event_id = str(event.event_id)
+        envelope.data = event.event.SerializeToString(deterministic=True)
+        set_timestamp(envelope.occur_time, event.occur_time)
+        envelopes.append(envelope)
+    return envelopes
+
+
+def _common(event: Recorded) -> Envelope:
+    common = Envelope(
         partition=event.partition,
-        position=event.position,
         workspace=event.workspace,
-        stream=event.stream,
-        version=event.version,
-        event_id=str(event.event_id),
         type=event.type,
-        data=event.event.SerializeToString(deterministic=True),
         actor=event.actor,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
     )
-    set_timestamp(envelope.occur_time, event.occur_time)
-    set_timestamp(envelope.record_time, event.record_time)
-    return envelope
+    set_timestamp(common.record_time, event.record_time)
+    return common
 
 
 def short_type(full_name: str) -> str:
@@ -144,7 +166,7 @@ def short_type(full_name: str) -> str:
 
 def utc(timestamp: Timestamp) -> datetime:
     """A protobuf timestamp as an aware datetime, to the microsecond."""
-    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
 
 
 def timestamp_of(moment: datetime) -> Timestamp:
