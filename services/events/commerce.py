@@ -172,8 +172,9 @@ def _products(
 def _product(
     reading: Reading, said: Mapping[str, Any], path: str, currency: str
 ) -> tuple[Line, dict[str, str]]:
-    texts = {name: reading.text(said, path, name) for name in TEXTS}
-    facts = {name: text for name, text in texts.items() if text}
+    facts = {
+        name: text for name in TEXTS if name in said and (text := reading.text(said, path, name))
+    }
     product = reading.id(said, path, "product_id") or reading.id(said, path, "id")
     product = product or reading.id(said, path, "sku")
     if not product:
@@ -184,9 +185,9 @@ def _product(
         facts["price"] = price.text
     line = Line(
         product=product,
-        name=texts["name"],
-        sku=texts["sku"],
-        variant=texts["variant"],
+        name=facts.get("name", ""),
+        sku=facts.get("sku", ""),
+        variant=facts.get("variant", ""),
         quantity=reading.quantity(said, path),
         price=None if price is None else price.text,
         coupon=reading.text(said, path, "coupon"),
@@ -227,8 +228,12 @@ def _statement(
     if not order:
         reading.tell(ProblemReason.ORDER_ID_MISSING, "/order_id", "which order is not said")
     slot, parts = _part(reading, said, role)
-    amounts = {name: reading.amount(said, "", name, currency) for name in AMOUNTS}
-    known = {name: amount for name, amount in amounts.items() if amount is not None}
+    known = {
+        name: amount
+        for name in AMOUNTS
+        if reading.has(said, name)
+        and (amount := reading.amount(said, "", name, currency)) is not None
+    }
     if role is Role.REFUND:
         # Some sources write what they give back as negative: what counts is how much it is.
         known = {name: replace(amount, minor=abs(amount.minor)) for name, amount in known.items()}

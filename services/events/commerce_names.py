@@ -21,15 +21,9 @@ class Role(Enum):
     CANCEL = ("cancel", False, True)
     ASIDE = ("aside", False, False)
 
-    @property
-    def is_of_a_product(self) -> bool:
-        """Whether its properties are themselves those of one product."""
-        return self.value[1]
-
-    @property
-    def is_of_an_order(self) -> bool:
-        """Whether it says something of an order."""
-        return self.value[2]
+    def __init__(self, _word: str, *flags: bool) -> None:
+        """Whether its properties are those of one product, and whether it is about an order."""
+        self.is_of_a_product, self.is_of_an_order = flags
 
 
 NAMES: Final = MappingProxyType(

@@ -83,12 +83,16 @@ class Reading:
 
     def blame(self, product: str) -> None:
         """Says that the problems met since the last time are those of a product."""
+        if self._blamed == len(self.problems):
+            return
         for problem in self.problems[self._blamed :]:
             self._of_products[product][problem.reason] += 1
         self._blamed = len(self.problems)
 
     def problems_of(self, product: str, *, and_nobodys: bool) -> dict[str, int]:
         """Which problems a product has; a customer event counts once for each."""
+        if not self._of_products:
+            return {}
         found = set(self._of_products.get(product, ()))
         if and_nobodys:
             found |= set(self._of_products.get("", ()))
