@@ -28,7 +28,7 @@ import: gen ## Import a file into the platform of make up: make import FILE=orde
 	  $(if $(SOURCE),--source $(SOURCE)) $(if $(CHECK),--check-only) $(if $(UNDO),--undo $(UNDO))
 
 test: gen $(CLIENTS)/node_modules/.ready ## Run every tier but bench, against real PostgreSQL and NATS
-	$(BIN)/pytest -n auto --dist loadfile $(T)
+	$(BIN)/pytest -n auto $(T)
 
 check: gen ## Lint, types, boundaries, protos and the unit tests
 	$(BIN)/ruff check

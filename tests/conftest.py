@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -19,6 +20,7 @@ from deploy.stack import ports
 from deploy.stack.nats import Nats
 from deploy.stack.postgres import Postgres
 from deploy.stack.settings import Settings
+from tests.dealing import Dealing, longest_first
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "property", "contract", "integration", "e2e", "chaos", "bench")
@@ -42,6 +44,16 @@ structlog.configure(
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing | None:
+    """Deals the tests out to the processes of `pytest -n`, unless told another way by `--dist`."""
+    if config.getoption("dist") != "load":
+        return None
+    # Piles come in the order of collection, not by the number of their tests.
+    config.option.loadscopereorder = False
+    return Dealing(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test by the folder it lies in; a test outside a tier is a mistake."""
     for item in items:
@@ -49,6 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} lies in no tier: {', '.join(TIERS)}")
         item.add_marker(tier)
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +92,13 @@ def server_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(shared_dir: Path) -> Iterator[Postgres]:
-    """The PostgreSQL server of this test process; not to be stopped, see own_postgres."""
-    server = Postgres(shared_dir / "postgres", bin_dir=Settings.from_env().postgres_bin)
+    """The PostgreSQL server of this test process; not to be stopped, see own_postgres.
+
+    Hundreds of databases are made and dropped in it: most of that would be waiting for the disk.
+    """
+    server = Postgres(
+        shared_dir / "postgres", bin_dir=Settings.from_env().postgres_bin, is_throwaway=True
+    )
     server.start()
     yield server
     server.stop()

@@ -41,7 +41,7 @@ UNDECIDED_S = 0.5
 SESSIONS_LINGER = "is still in use"
 LINGER_S = 10.0
 
-# Development sizes; durability is never traded: fsync and its companions stay on.
+# Development sizes; what anybody relies on is durable: fsync and its companions are on.
 SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -54,10 +54,15 @@ SETTINGS = {
     "log_checkpoints": "off",
     "idle_in_transaction_session_timeout": "5min",
 }
+# Nothing is waited for to reach the disk: a killed server keeps all, a machine without power not.
+UNFLUSHED = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Postgres:
-    """One server and its data directory, which is kept between runs and checked for its version."""
+    """One server and its data directory, which is kept between runs and checked for its version.
+
+    `is_throwaway` is for data that nobody misses when the machine goes down.
+    """
 
     # Fast shutdown: sessions are ended, data is flushed.
     stop_signal = signal.SIGINT
@@ -69,11 +74,13 @@ class Postgres:
         log: Path | None = None,
         tcp_port: int | None = None,
         bin_dir: Path | None = None,
+        is_throwaway: bool = False,
     ) -> None:
         self._place = data_dir.absolute()
         self.log = log or self._place.with_suffix(".log")
         self.tcp_port = tcp_port
         self._bin_dir = bin_dir
+        self._settings = SETTINGS | (UNFLUSHED if is_throwaway else {})
         self._user = ROOT_RUNS_AS if os.geteuid() == 0 else None
         self._short_socket_dir: Path | None = None
         self._child: Child | None = None
@@ -112,7 +119,7 @@ class Postgres:
     def launch(self) -> Child:
         """Starts the server process and returns at once. Main thread only."""
         assert self._bin_dir is not None, "prepare() comes first"
-        settings = SETTINGS | {
+        settings = self._settings | {
             "unix_socket_directories": str(self.socket_dir),
             "port": str(self._port),
             "listen_addresses": "" if self.tcp_port is None else "127.0.0.1",

@@ -1,10 +1,8 @@
 """Chance for the tests that disturb: a failure tells its seed, and `--seed` repeats it."""
 
-import fcntl
 import random
-import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,18 +18,6 @@ from tests.chaos.platform_load import Acknowledged
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, help="repeat the chaos run that printed this seed")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _turn(request) -> Iterator[None]:
-    """The flood has the machine to itself: it starves who kills beside it past the times they wait.
-
-    The other process of a test run lets go of its turn at the end of a file, or when it dies.
-    """
-    is_flood = request.path.stem == "test_hostile_requests"
-    with (Path(tempfile.gettempdir()) / "rapport-chaos.lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX if is_flood else fcntl.LOCK_SH)
-        yield
 
 
 @pytest.fixture

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.stack.keys import development_secrets
 from deploy.stack.platform import SERVICES
 from deploy.stack.settings import Settings
-from tests.chaos.platform_audit import VIEWS, Audit
+from services.kernel.process.config import ServiceConfig
+from services.kernel.process.operate import OK, run
+from tests.chaos.platform_audit import DECLARED, VIEWS, Audit
 from tests.chaos.platform_load import under_load
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,10 +28,14 @@ async def test_every_view_is_rebuilt_and_swapped_under_load(chaos, chance):
     """
     platform = chaos.platform
 
-    async def rebuild(service):
-        for view in [view for owner, view in VIEWS if owner == service]:
-            assert "events in" in await operate(chaos, service, "rebuild", view)
-            assert "the new generation is live" in await operate(chaos, service, "swap", view)
+    async def rebuild(name):
+        service, known = DECLARED[name], development_secrets(platform.data_dir)
+        environment = platform._environment(name, known)
+        config = ServiceConfig.from_env(name, peers=service.peers, environ=environment)
+        for view in [view for owner, view in VIEWS if owner == name]:
+            # The operator's commands without the start of a process for each.
+            assert await run(service, config, ["rebuild", view]) == OK
+            assert await run(service, config, ["swap", view]) == OK
 
     # Few clients, for this takes long: what is rebuilt grows meanwhile.
     async with under_load(
@@ -40,6 +47,15 @@ async def test_every_view_is_rebuilt_and_swapped_under_load(chaos, chance):
 
     assert "BUILDING" not in await operate(chaos, "identity", "views")
     await Audit(platform, chaos.acknowledged).assert_whole()
+
+
+async def test_the_command_line_says_what_it_did(chaos):
+    """`rebuild`, then `swap`, as an operator types them."""
+    rebuilt = await operate(chaos, "identity", "rebuild", "profiles")
+    swapped = await operate(chaos, "identity", "swap", "profiles")
+
+    assert "events in" in rebuilt
+    assert "the new generation is live" in swapped
 
 
 async def test_an_unfinished_generation_is_compared_and_dropped(chaos):

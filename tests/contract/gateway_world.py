@@ -176,6 +176,12 @@ class GatewayWorld:
         self.channel: grpc.aio.Channel
         self.http: httpx.AsyncClient
 
+    def forget(self) -> None:
+        """Lets the services say nothing and have heard nothing, for the next test."""
+        for service in self.services.values():
+            service.says.clear()
+            service.heard.clear()
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.gateway.server.port}"

@@ -17,7 +17,9 @@ from gateway.tracking import BODY_BYTES_MAX, EVENTS_MAX
 from rapport.events.v1 import service_pb2 as events
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
 from services.kernel.errors import ResourceExhausted
-from tests.contract.gateway_world import gateway_world, key
+from tests.contract.gateway_world import key
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WRITE_KEY = key("web")
 TRACK = {"type": "track", "event": "Order Placed", "userId": "u1", "messageId": "m1"}
@@ -50,11 +52,10 @@ class EventsService:
 
 
 @pytest.fixture
-async def world(tmp_path):
-    async with gateway_world(tmp_path) as made:
-        made.events = EventsService()
-        made.services["events"].says["RecordCustomerEvents"] = made.events.record
-        yield made
+def world(shared_world):
+    shared_world.events = EventsService()
+    shared_world.services["events"].says["RecordCustomerEvents"] = shared_world.events.record
+    return shared_world
 
 
 def basic(text):

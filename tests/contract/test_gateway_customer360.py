@@ -14,7 +14,9 @@ from rapport.identity.v1 import service_pb2 as identity
 from rapport.segments.v1 import service_pb2 as segments
 from services.kernel import errors
 from services.kernel.errors import Reason
-from tests.contract.gateway_world import error_infos, gateway_world
+from tests.contract.gateway_world import error_infos
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATH = "/rapport.gateway.v1.GatewayService/GetCustomer360"
 BY_CONTACT = "contacts/ada"
@@ -30,14 +32,23 @@ PROFILE = identity.Profile(
 
 
 @pytest.fixture
-async def world(tmp_path):
-    async with gateway_world(tmp_path) as made:
-        say(made, "contacts", "GetContact", contact=contacts.Contact(name="contacts/ada"))
-        say(made, "deals", "ListDeals", deals=[deals.Deal(name="deals/d1")])
-        say(made, "identity", "GetProfile", profile=PROFILE)
-        say(made, "identity", "ListTimeline", entries=[{"activity": "Deal Opened"}])
-        say(made, "segments", "ListProfileSegments", segments=[{"name": "segments/gold"}])
-        yield made
+def world(shared_world):
+    return with_ada(shared_world)
+
+
+@pytest.fixture
+def breakable(own_world):
+    return with_ada(own_world)
+
+
+def with_ada(world):
+    """Lets each service say its part of a customer."""
+    say(world, "contacts", "GetContact", contact=contacts.Contact(name="contacts/ada"))
+    say(world, "deals", "ListDeals", deals=[deals.Deal(name="deals/d1")])
+    say(world, "identity", "GetProfile", profile=PROFILE)
+    say(world, "identity", "ListTimeline", entries=[{"activity": "Deal Opened"}])
+    say(world, "segments", "ListProfileSegments", segments=[{"name": "segments/gold"}])
+    return world
 
 
 TYPES = {
@@ -142,21 +153,21 @@ def _after(barrier, service, method):
     [("deals", {"open_deals"}), ("segments", {"segments"}), ("contacts", {"contact"})],
 )
 async def test_a_service_that_is_down_is_named_and_the_others_are_there(
-    world, name, service, parts
+    breakable, name, service, parts
 ):
-    await world.services[service].stop()
+    await breakable.services[service].stop()
 
-    answer = await ask(world, name)
+    answer = await ask(breakable, name)
 
     assert missing(answer) == dict.fromkeys(parts, (service, "SERVICE_UNAVAILABLE"))
     assert answer.profile.name == "profiles/p1"
     assert len(answer.last_activities) == 1
 
 
-async def test_without_identity_a_contact_is_still_a_contact(world):
-    await world.services["identity"].stop()
+async def test_without_identity_a_contact_is_still_a_contact(breakable):
+    await breakable.services["identity"].stop()
 
-    answer = await ask(world, BY_CONTACT)
+    answer = await ask(breakable, BY_CONTACT)
 
     away = ("identity", "SERVICE_UNAVAILABLE")
     assert missing(answer) == {"profile": away, "segments": away, "last_activities": away}
@@ -164,10 +175,10 @@ async def test_without_identity_a_contact_is_still_a_contact(world):
     assert len(answer.open_deals) == 1
 
 
-async def test_without_identity_nobody_knows_whose_profile_it_is(world):
-    await world.services["identity"].stop()
+async def test_without_identity_nobody_knows_whose_profile_it_is(breakable):
+    await breakable.services["identity"].stop()
 
-    answer = await ask(world, BY_PROFILE)
+    answer = await ask(breakable, BY_PROFILE)
 
     away = ("identity", "SERVICE_UNAVAILABLE")
     assert missing(answer) == dict.fromkeys(
@@ -243,11 +254,11 @@ async def test_nobody_is_not_found(world, name):
     assert [dict(info.metadata) for info in error_infos(raised.value)] == [{"resource": name}]
 
 
-async def test_nobody_is_called_not_found_while_somebody_cannot_answer(world):
-    refuse(world, "contacts", "GetContact", errors.NotFound("contacts/ada"))
-    await world.services["identity"].stop()
+async def test_nobody_is_called_not_found_while_somebody_cannot_answer(breakable):
+    refuse(breakable, "contacts", "GetContact", errors.NotFound("contacts/ada"))
+    await breakable.services["identity"].stop()
 
-    answer = await ask(world)
+    answer = await ask(breakable)
 
     assert not answer.HasField("contact")
     assert missing(answer)["profile"] == ("identity", "SERVICE_UNAVAILABLE")

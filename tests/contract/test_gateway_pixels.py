@@ -8,17 +8,18 @@ import json
 import pytest
 
 from gateway.pixels import GIF
-from tests.contract.gateway_world import accept, gateway_world, key
+from tests.contract.gateway_world import accept, key
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WRITE_KEY = key("web")
 OPENED = {"userId": "u1", "event": "E-Mail Opened", "messageId": "m1", "properties": {"n": 1}}
 
 
 @pytest.fixture
-async def world(tmp_path):
-    async with gateway_world(tmp_path) as made:
-        made.services["events"].says["RecordCustomerEvents"] = accept
-        yield made
+def world(shared_world):
+    shared_world.services["events"].says["RecordCustomerEvents"] = accept
+    return shared_world
 
 
 def recorded(world):

@@ -12,7 +12,9 @@ import pytest
 from gateway.tracking import BODY_BYTES_MAX
 from rapport.events.v1 import service_pb2 as events
 from services.kernel import errors
-from tests.contract.gateway_world import gateway_world, key
+from tests.contract.gateway_world import key
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WRITE_KEY = key("web")
 TRACK = {"type": "track", "event": "Order Placed", "userId": "u1", "messageId": "m1"}
@@ -36,10 +38,9 @@ def record(request, _):
 
 
 @pytest.fixture
-async def world(tmp_path):
-    async with gateway_world(tmp_path) as made:
-        made.services["events"].says["RecordCustomerEvents"] = record
-        yield made
+def world(shared_world):
+    shared_world.services["events"].says["RecordCustomerEvents"] = record
+    return shared_world
 
 
 async def send(world, body, path="/v1/batch", headers=None, **more):
@@ -213,16 +214,17 @@ async def test_a_missing_message_id_is_made_up_before_the_service_is_asked(world
     assert made[0] != made[1]
 
 
-async def test_a_dying_service_is_asked_again_with_the_same_message_ids(world):
-    service = world.services["events"]
-    await send(world, {"batch": [TRACK]})
+async def test_a_dying_service_is_asked_again_with_the_same_message_ids(own_world):
+    service = own_world.services["events"]
+    service.says["RecordCustomerEvents"] = record
+    await send(own_world, {"batch": [TRACK]})
     await service.stop()
-    asked = asyncio.create_task(send(world, {"batch": [{**TRACK, "messageId": None}]}))
+    asked = asyncio.create_task(send(own_world, {"batch": [{**TRACK, "messageId": None}]}))
     await service.start()
     answer = await asked
 
     assert answer.status_code == 200
-    assert answer.json()["receipts"][0]["messageId"] == recorded(world)[-1].message_id
+    assert answer.json()["receipts"][0]["messageId"] == recorded(own_world)[-1].message_id
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from services.kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
-from tests.contract.gateway_world import error_infos, gateway_world, key
+from tests.contract.gateway_world import error_infos, key
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATH = "/v1/webhooks/wh_0123456789abcdef"
 RECORDED = DeliverWebhookResponse(
@@ -32,10 +34,9 @@ RECORDED = DeliverWebhookResponse(
 
 
 @pytest.fixture
-async def world(tmp_path):
-    async with gateway_world(tmp_path) as made:
-        says(made, RECORDED)
-        yield made
+def world(shared_world):
+    says(shared_world, RECORDED)
+    return shared_world
 
 
 def says(world, answer):

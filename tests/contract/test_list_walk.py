@@ -129,7 +129,7 @@ async def test_a_walk_ends_and_keeps_its_promises_beside_a_writer_that_never_res
         await _write(connection, Save(f"t{number}", str(number % 7), number))
     at_start = await _things(connection)
     walked = asyncio.Event()
-    writer = asyncio.create_task(_write_until(walked, database))
+    writer = asyncio.create_task(_write_until(walked, await asyncpg.connect(database)))
     given_ = await _walk(connection, THINGS, order_by, 7)
     walked.set()
     assert await writer > 0
@@ -281,8 +281,7 @@ async def _write(connection, write):
             )
 
 
-async def _write_until(walked, database):
-    connection = await asyncpg.connect(database)
+async def _write_until(walked, connection):
     dice = random.Random(5)
     written = 0
     while not walked.is_set():

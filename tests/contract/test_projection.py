@@ -214,12 +214,12 @@ async def test_a_crash_at_the_first_start_leaves_no_partition_unknown(database):
 
 
 async def test_a_batch_that_takes_too_long_is_tried_in_smaller_ones(world, monkeypatch):
-    monkeypatch.setattr("services.kernel.views.projection.BATCH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("services.kernel.views.projection.BATCH_TIMEOUT_S", 0.2)
     monkeypatch.setattr("services.kernel.views.projection.BATCH_SIZE_STEP", 1)
 
     class Slow(Tallies):
         async def apply(self, tx, schema, events):
-            await tx.execute("select pg_sleep($1)", 0.05 * len(events))
+            await tx.execute("select pg_sleep($1)", 0.02 * len(events))
             return await super().apply(tx, schema, events)
 
     await world.record(texts("thing-1", *["x"] * 40))

@@ -304,8 +304,8 @@ async def test_a_relay_waits_for_a_cluster_that_is_not_complete_yet(world, conne
 
 
 async def test_a_feed_kept_by_fewer_servers_than_wanted_is_refused(world, connection):
+    await world.append(1)
     async with running(world.relay(connection)):
-        await world.append(1)
         await eventually(world.assert_same)
 
     with pytest.raises(FeedConfigError, match="num_replicas is 1, less than 3"):
@@ -313,8 +313,8 @@ async def test_a_feed_kept_by_fewer_servers_than_wanted_is_refused(world, connec
 
 
 async def test_a_feed_kept_by_more_servers_than_wanted_is_as_good(world, connection, monkeypatch):
+    await world.append(1)
     async with running(world.relay(connection)):
-        await world.append(1)
         await eventually(world.assert_same)
     ask = JetStreamManager.stream_info
 

@@ -12,6 +12,7 @@ from rapport.events.v1.products_pb2 import (
     RecordProductsRequest,
 )
 from rapport.events.v1.products_pb2_grpc import ProductsServiceStub
+from services.events.__main__ import SERVICE
 from services.events.projections import importing
 from services.events.service.commerce import ProductsService
 from services.events.upkeep import import_cataloguing, import_reading, import_recording
@@ -80,10 +81,10 @@ def products(asked):
 
 
 @pytest.fixture
-async def workers(database, monkeypatch):
+async def workers(database_of, monkeypatch):
     """Workers with small batches, so that a file has several."""
     monkeypatch.setattr(import_reading, "ROWS_PER_BATCH_MAX", 400)
-    async with Workers.open(database) as workers:
+    async with Workers.open(await database_of(SERVICE)) as workers:
         yield workers
 
 

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from rapport.events.v1.customer_event_pb2 import CustomerEvent
 from rapport.events.v1.events_pb2 import CustomerEventQuarantined, CustomerEventRecorded
 from rapport.events.v1.imports_pb2 import WatchImportRequest
+from services.events.__main__ import SERVICE
 from services.events.import_outcomes import QUARANTINED
 from services.events.projections.imported import landed_since
 from services.events.receipts import stream_of
@@ -25,9 +26,9 @@ from tests.imports_world import counts, csv_file, people
 
 
 @pytest.fixture
-async def workers(database):
+async def workers(database_of):
     """Workers on an empty database."""
-    async with Workers.open(database) as workers:
+    async with Workers.open(await database_of(SERVICE)) as workers:
         yield workers
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.events.__main__ import SERVICE
 from services.events.projections import importing
 from services.events.recording import Recorder
 from services.events.upkeep import (
@@ -49,11 +50,11 @@ UNDOING = {
 
 
 @pytest.fixture
-async def workers(database, monkeypatch):
+async def workers(database_of, monkeypatch):
     """Workers with small batches, so that a file has several."""
     monkeypatch.setattr(import_reading, "ROWS_PER_BATCH_MAX", 400)
     monkeypatch.setattr(import_undoing, "RETRACTIONS_PER_STEP_MAX", 400)
-    async with Workers.open(database) as workers:
+    async with Workers.open(await database_of(SERVICE)) as workers:
         yield workers
 
 

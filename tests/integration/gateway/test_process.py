@@ -64,6 +64,10 @@ class Process:
         """Asks it to end; returns its exit status and its log."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> tuple[int, str]:
+        """Waits for its end; returns its exit status and its log."""
         async with asyncio.timeout(30):
             _, log = await self.process.communicate()
         return self.process.returncode or 0, log.decode()
@@ -162,7 +166,7 @@ async def test_it_finishes_what_it_began_and_takes_nothing_new(process):
         answers = (await by_grpc).contact.name, (await by_http).json()["contact"]["name"]
 
     assert answers == ("contacts/a", "contacts/a")
-    code, log = await process.stop()
+    code, log = await process.ended()
     assert code == 0
     assert "gateway.stopped" in log
 

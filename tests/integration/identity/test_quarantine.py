@@ -31,12 +31,12 @@ async def identity_database(postgres):
 
 
 @pytest.fixture
-async def people(start_service, database, identity_database):
+async def people(start_service, identity_database):
     """Events, and identity that listens to nobody else."""
     [consumer] = IDENTITY.consumers
     listens = dataclasses.replace(consumer, sources=("events",))
     service = dataclasses.replace(IDENTITY, consumers=(listens,))
-    events = await start_service(EVENTS, database_url=database)
+    events = await start_service(EVENTS)
     identity = await start_service(service, database_url=identity_database, events=events.address)
     return events, identity
 

@@ -37,23 +37,13 @@ SERVICES = (CONTACTS, DEALS, EVENTS, IDENTITY)
 
 
 @pytest.fixture
-async def platform(databases, start_service):
+async def platform(start_service):
     """The four services, by name."""
     started = {}
     for service in SERVICES:
         peers = {name: started[name].address for name in service.peers}
-        url = databases[service.name]
-        started[service.name] = await start_service(service, database_url=url, **peers)
+        started[service.name] = await start_service(service, **peers)
     return started
-
-
-@pytest.fixture
-async def databases(postgres):
-    """A database per service, gone when the services are."""
-    names = {service.name: f"test_of_identity_{service.name}" for service in SERVICES}
-    yield {service: await postgres.create_database(name) for service, name in names.items()}
-    for name in names.values():
-        await postgres.drop_database(name)
 
 
 async def told(identity):

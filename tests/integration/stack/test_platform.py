@@ -13,12 +13,15 @@ from pathlib import Path
 import asyncpg
 import nats
 import pytest
+import pytest_asyncio
 
 from deploy.stack.errors import StackError
 from deploy.stack.platform import MODULES, SERVICES, Platform, running_platform
 from deploy.stack.settings import Settings
 from deploy.stack.supervised import State
 from services.kernel.testing import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
@@ -35,6 +38,18 @@ def settings(server_dir, postgres, nats_server):
         database_url=postgres.url("postgres"),
         nats_url=nats_server.url,
     )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def platform(tmp_path_factory, postgres, nats_server):
+    """A running platform for the tests that only look, or kill what is started again."""
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("platform") / "data",
+        database_url=postgres.url("postgres"),
+        nats_url=nats_server.url,
+    )
+    async with Platform(settings, command=stand_in) as platform:
+        yield platform
 
 
 @pytest.fixture
@@ -103,32 +118,28 @@ async def execute(url, statement):
         await connection.close()
 
 
-async def test_each_process_is_told_where_the_others_are(settings):
-    async with Platform(settings, command=stand_in) as platform:
-        deals, gateway = told(platform, "deals"), told(platform, "gateway")
-        expected = {
-            f"RAPPORT_{name.upper()}_ADDRESS": platform.addresses[name] for name in SERVICES
-        }
+async def test_each_process_is_told_where_the_others_are(platform):
+    deals, gateway = told(platform, "deals"), told(platform, "gateway")
+    expected = {f"RAPPORT_{name.upper()}_ADDRESS": platform.addresses[name] for name in SERVICES}
 
-        assert deals.items() >= expected.items()
-        assert gateway.items() >= expected.items()
-        assert deals["RAPPORT_DATABASE_URL"] == platform.dev["databases"]["deals"]
-        assert "RAPPORT_DATABASE_URL" not in gateway
-        assert "RAPPORT_KEY_PEPPER" not in deals
-        assert deals["RAPPORT_INTERNAL_SECRET"] == gateway["RAPPORT_INTERNAL_SECRET"]
+    assert deals.items() >= expected.items()
+    assert gateway.items() >= expected.items()
+    assert deals["RAPPORT_DATABASE_URL"] == platform.dev["databases"]["deals"]
+    assert "RAPPORT_DATABASE_URL" not in gateway
+    assert "RAPPORT_KEY_PEPPER" not in deals
+    assert deals["RAPPORT_INTERNAL_SECRET"] == gateway["RAPPORT_INTERNAL_SECRET"]
 
 
-async def test_a_killed_process_is_restarted_at_its_address_and_counted(settings):
-    async with Platform(settings, command=stand_in) as platform:
-        address, pid = platform.addresses["events"], platform.pid("events")
+async def test_a_killed_process_is_restarted_at_its_address_and_counted(platform):
+    address, pid = platform.addresses["events"], platform.pid("events")
 
-        platform.kill("events")
+    platform.kill("events")
 
-        await eventually(lambda: assert_restarted(platform, "events"), within_s=20)
-        await platform.wait_ready("events")
-        assert platform.pid("events") not in {None, pid}
-        assert platform.restarts("events") == 1
-        assert platform.addresses["events"] == address
+    await eventually(lambda: assert_restarted(platform, "events"), within_s=20)
+    await platform.wait_ready("events")
+    assert platform.pid("events") not in {None, pid}
+    assert platform.restarts("events") == 1
+    assert platform.addresses["events"] == address
 
 
 def assert_restarted(platform, name):
@@ -181,14 +192,13 @@ async def test_who_cannot_wait_for_the_drain_kills_everything_for_good(settings)
     assert {part.restarts for part in platform.parts} == {0}
 
 
-async def test_the_gateway_can_check_a_key_but_not_read_it(settings):
-    async with Platform(settings, command=stand_in) as platform:
-        environment = told(platform, "gateway")
-        pepper = environment["RAPPORT_KEY_PEPPER"]
-        keys_file = settings.data_dir / "keys.json"
-        keys = json.loads(keys_file.read_text())
-        _, key_id, secret = platform.dev["write_key"].split("_")
-        write_key = next(key for key in keys["keys"] if key["id"] == key_id)
+async def test_the_gateway_can_check_a_key_but_not_read_it(platform):
+    environment = told(platform, "gateway")
+    pepper = environment["RAPPORT_KEY_PEPPER"]
+    keys_file = platform.data_dir / "keys.json"
+    keys = json.loads(keys_file.read_text())
+    _, key_id, secret = platform.dev["write_key"].split("_")
+    write_key = next(key for key in keys["keys"] if key["id"] == key_id)
 
     assert environment["RAPPORT_API_KEYS_FILE"] == str(keys_file)
     assert write_key == {
@@ -200,12 +210,13 @@ async def test_the_gateway_can_check_a_key_but_not_read_it(settings):
     }
 
 
-async def test_a_second_platform_on_the_same_data_is_refused(settings):
-    async with Platform(settings, command=stand_in):
-        with pytest.raises(StackError, match=f"already runs.*pid {os.getpid()}.*make down"):
-            await Platform(settings, command=stand_in).__aenter__()
+async def test_a_second_platform_on_the_same_data_is_refused(platform):
+    second = Platform(Settings(data_dir=platform.data_dir), command=stand_in)
 
-        assert running_platform(settings.data_dir) is not None
+    with pytest.raises(StackError, match=f"already runs.*pid {os.getpid()}.*make down"):
+        await second.__aenter__()
+
+    assert running_platform(platform.data_dir) is not None
 
 
 async def test_a_busy_port_is_named_with_a_way_out(settings, free_port):
