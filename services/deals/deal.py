@@ -24,17 +24,20 @@ from rapport.deals.v1.events_pb2 import (
     DealDeleted,
     DealExpectedCloseChanged,
     DealForecastCategoryOverridden,
+    DealLineItemsChanged,
     DealLost,
     DealMovedToPipeline,
     DealNextStepChanged,
     DealOpened,
     DealProbabilityOverridden,
+    DealQuoted,
     DealRenamed,
     DealReopened,
     DealStageChanged,
     DealUndeleted,
     DealWon,
 )
+from rapport.deals.v1.lines_pb2 import RecurringRevenue, Totals
 from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_LOST,
     DEAL_STATE_OPEN,
@@ -47,6 +50,7 @@ from rapport.deals.v1.values_pb2 import (
     DealContact,
     ForecastCategory,
 )
+from services.deals.lines import products_of, serialised
 from services.kernel.log.recorded import utc
 
 if TYPE_CHECKING:
@@ -91,6 +95,11 @@ class State:
     custom_fields: dict[str, str] = field(default_factory=dict)
     forecast_category: ForecastCategory.ValueType = FORECAST_CATEGORY_UNSPECIFIED
     probability_bp: int | None = None
+    line_items: bytes = b""
+    primary_quote: str = ""
+    products: tuple[str, ...] = ()
+    monthly_minor: int | None = None
+    annual_minor: int | None = None
     open_time: datetime | None = None
     stage_time: datetime | None = None
     change_time: datetime | None = None
@@ -103,6 +112,16 @@ class State:
         if not self.currency:
             return None
         return Money(amount_minor=self.amount_minor, currency=self.currency)
+
+    @property
+    def recurring(self) -> RecurringRevenue | None:
+        """What it earns again and again, if a quote or its lines say so."""
+        if self.monthly_minor is None or self.annual_minor is None:
+            return None
+        return RecurringRevenue(
+            monthly=Money(amount_minor=self.monthly_minor, currency=self.currency),
+            annual=Money(amount_minor=self.annual_minor, currency=self.currency),
+        )
 
     @property
     def contact(self) -> str:
@@ -220,7 +239,26 @@ def _worth(state: State, event: Message) -> State | None:
             return replace(state, forecast_category=event.forecast_category)
         case DealProbabilityOverridden():
             return replace(state, probability_bp=_number(event, "probability_bp"))
+        case DealLineItemsChanged():
+            kept = serialised(event.line_items) if event.line_items.items else b""
+            after = replace(state, line_items=kept)
+            products = products_of(event.line_items)
+            return after if state.primary_quote else _earning(after, products, event.totals)
+        case DealQuoted():
+            after = replace(state, primary_quote=event.quote)
+            return _earning(after, tuple(event.products), event.totals)
     return None
+
+
+def _earning(state: State, products: tuple[str, ...], totals: Totals) -> State:
+    """What totals say of what recurs; the amount has a fact of its own."""
+    is_told = totals.HasField("recurring")
+    return replace(
+        state,
+        products=products,
+        monthly_minor=totals.recurring.monthly.amount_minor if is_told else None,
+        annual_minor=totals.recurring.annual.amount_minor if is_told else None,
+    )
 
 
 def participants(contacts: Iterable[DealContact]) -> tuple[Participant, ...]:

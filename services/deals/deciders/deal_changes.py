@@ -23,6 +23,7 @@ from rapport.deals.v1.events_pb2 import (
 from rapport.deals.v1.service_pb2 import DealDetails
 from services.deals.deal import AMOUNT_MINOR_MAX, participants
 from services.deals.deciders.deal_moves import still_open, told_time
+from services.deals.deciders.deal_worth import lined, said_by_hand
 from services.kernel.errors import InvalidArgument
 from services.kernel.log.recorded import timestamp_of, utc
 
@@ -45,7 +46,7 @@ CUSTOM_FIELDS_MAX: Final = 200
 def update(now: datetime, command: UpdateDealRequest, state: State) -> Sequence[Message]:
     """One fact for each field that becomes another; what is so already is no news."""
     paths = meant(command)
-    worth = list(_worth(command.deal, paths, state))
+    worth = list(_worth(command, paths, state))
     if worth:
         still_open(command.name, state)
     facts = [*_about(command.deal, paths, state), *worth]
@@ -98,12 +99,17 @@ def _about(deal: DealDetails, paths: set[str], state: State) -> Iterator[Message
         yield DealCustomFieldsChanged(custom_fields=custom_fields)
 
 
-def _worth(deal: DealDetails, paths: set[str], state: State) -> Iterator[Message]:
+def _worth(command: UpdateDealRequest, paths: set[str], state: State) -> Iterator[Message]:
     """The facts that a forecast is made of."""
+    deal = command.deal
     if "amount" in paths:
         amount = known_amount("deal.amount", deal.amount) if deal.HasField("amount") else None
         if amount != state.amount:
+            is_lined = bool(deal.line_items.items if "line_items" in paths else state.line_items)
+            said_by_hand(command.name, state, is_lined=is_lined)
             yield DealAmountChanged(amount=amount, previous_amount=state.amount)
+    if "line_items" in paths:
+        yield from lined(deal.line_items, state, "deal.line_items")
     if "expected_close_time" in paths:
         is_expected = deal.HasField("expected_close_time")
         known = known_time("deal.expected_close_time", deal.expected_close_time)

@@ -170,6 +170,9 @@ def win(
         occur_time=told_time(now, command, state.stage_time),
         company=state.company,
         owner=state.owner,
+        products=state.products,
+        recurring=state.recurring,
+        primary_quote=state.primary_quote,
     )
     return [won]
 

@@ -17,7 +17,7 @@ from rapport.deals.v1.service_pb2 import (
 )
 from rapport.deals.v1.values_pb2 import STAGE_KIND_OPEN
 from services.deals.pipeline import CERTAIN_BP, STARTING_ID, Pipeline, stage_name
-from services.deals.projections.deal_rows import COLUMNS, DEAL_ROWS
+from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import FIELDS, deal_of
 from services.kernel.errors import NotFound
 from services.kernel.lists.filter_conditions import Arguments
@@ -50,7 +50,7 @@ BOARD_DEALS = f"""
 select newest.*
 from unnest($2::text[]) as asked (stage)
 cross join lateral (
-    select workspace, {COLUMNS}
+    select workspace, {LISTED_COLUMNS}
     from {{table}} listed
     where workspace = $1 and state = {DEAL_STATE_OPEN} and not is_deleted
         and listed.stage = asked.stage and {{wanted}}

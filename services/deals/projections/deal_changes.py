@@ -14,7 +14,7 @@ from rapport.deals.v1.service_pb2 import (
 )
 from services.deals.deciders.deal import DECIDER
 from services.deals.pipeline import CERTAIN_BP
-from services.deals.projections.deal_rows import COLUMNS, DEAL_ROWS
+from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import category_in, likely_bp_in, stage_in
 from services.deals.projections.past_pipelines import load_past_pipelines
 from services.kernel.lists.filter import Field, Fields, Kind
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CHANGES: Final = Listing(
     method="ListDealChanges",
     table=Table("deals.deals_versions", key="deal_id", positions=None),
-    columns=f"workspace, {COLUMNS}",
+    columns=f"workspace, {LISTED_COLUMNS}",
     fields=Fields(
         {"version": Field("version", Kind.INTEGER, sortable=True, immutable=True, nullable=False)}
     ),

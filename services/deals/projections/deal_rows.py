@@ -34,6 +34,11 @@ STATE_TYPES: Final = {
     "custom_fields": "jsonb",
     "forecast_category_override": "int",
     "probability_bp_override": "int",
+    "line_items": "bytea",
+    "primary_quote": "text",
+    "products": "jsonb",
+    "mrr_minor": "bigint",
+    "arr_minor": "bigint",
     "open_time": "timestamptz",
     "stage_time": "timestamptz",
     "change_time": "timestamptz",
@@ -67,6 +72,11 @@ create table {{schema}}.deals (
     custom_fields jsonb not null,
     forecast_category_override int,
     probability_bp_override int,
+    line_items bytea,
+    primary_quote text collate "C",
+    products jsonb,
+    mrr_minor bigint,
+    arr_minor bigint,
     open_time timestamptz,
     stage_time timestamptz,
     change_time timestamptz,
@@ -113,6 +123,9 @@ create index open_deals_versions_by_amount
 
 COLUMNS: Final = f"""deal_id, {", ".join(STATE_TYPES)}, version, partition, create_position,
     update_position, create_time, update_time"""
+
+LISTED_COLUMNS: Final = COLUMNS.replace("line_items,", "null::bytea as line_items,")
+"""Where many deals are shown: all their lines would be too much to send."""
 
 _ROWS = f"""
 select workspace, {COLUMNS}
@@ -161,6 +174,11 @@ def _state_in(record: Any) -> State:
         custom_fields=json.loads(record["custom_fields"]),
         forecast_category=record["forecast_category_override"] or FORECAST_CATEGORY_UNSPECIFIED,
         probability_bp=record["probability_bp_override"],
+        line_items=record["line_items"] or b"",
+        primary_quote=record["primary_quote"] or "",
+        products=tuple(sorted(json.loads(record["products"] or "{}"))),
+        monthly_minor=record["mrr_minor"],
+        annual_minor=record["arr_minor"],
         open_time=record["open_time"],
         stage_time=record["stage_time"],
         change_time=record["change_time"],
@@ -192,6 +210,11 @@ def _state_columns(row: Row) -> tuple[object, ...]:
         json.dumps(state.custom_fields, sort_keys=True),
         state.forecast_category or None,
         state.probability_bp,
+        state.line_items or None,
+        state.primary_quote or None,
+        json.dumps(dict.fromkeys(state.products, ""), sort_keys=True) if state.products else None,
+        state.monthly_minor,
+        state.annual_minor,
         state.open_time,
         state.stage_time,
         state.change_time,

@@ -31,9 +31,9 @@ from services.deals.deciders.deal import DECIDER
 from services.deals.pipeline import CERTAIN_BP, Stage, split_stage
 from services.deals.projections.deal_periods import PERIOD_TABLES, keep_periods
 from services.deals.projections.deal_rows import (
-    COLUMNS,
     DEAL_ROWS,
     DEAL_VERSIONS,
+    LISTED_COLUMNS,
     TABLES,
     VERSION_INDEXES,
     Row,
@@ -83,6 +83,10 @@ FIELDS = Fields(
         "owner": Field("owner", Kind.TEXT, sortable=True),
         "team": Field("team", Kind.TEXT, sortable=True),
         "amount_minor": Field("amount_minor", Kind.INTEGER, sortable=True),
+        "mrr_minor": Field("mrr_minor", Kind.INTEGER, sortable=True),
+        "arr_minor": Field("arr_minor", Kind.INTEGER, sortable=True),
+        "products": Field("products", Kind.TEXT_MAP),
+        "primary_quote": Field("primary_quote", Kind.TEXT),
         "currency": Field("currency", Kind.TEXT),
         "pipeline": Field("pipeline", Kind.TEXT, nullable=False),
         "stage": Field("stage", Kind.TEXT, nullable=False),
@@ -114,7 +118,7 @@ DEALS = Listing(
         positions=Positions(partition="partition"),
         versions="deals.deals_versions",
     ),
-    columns=f"workspace, {COLUMNS}",
+    columns=f"workspace, {LISTED_COLUMNS}",
     fields=FIELDS,
     default_order="create_time",
 )
@@ -188,8 +192,13 @@ def deal_of(deal_id: str, known: Row | Decided[State], pipelines: Mapping[str, P
         custom_fields=state.custom_fields,
         forecast_category_override=state.forecast_category,
         probability_bp_override=state.probability_bp,
+        primary_quote=state.primary_quote,
+        products=state.products,
+        recurring=state.recurring,
         etag=etag_of(known.version),
     )
+    if state.line_items:
+        deal.line_items.ParseFromString(state.line_items)
     stage = stage_in(pipelines, state.stage)
     deal.forecast_category = category_in(stage, state)
     deal.probability_bp = likely_bp_in(stage, state)
