@@ -10,6 +10,8 @@ from rapport.deals.v1 import (
     events_pb2,
     pipelines_pb2,
     pipelines_pb2_grpc,
+    quotes_pb2,
+    quotes_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
 )
@@ -17,10 +19,12 @@ from services.deals.projections.contracts import ContractsView
 from services.deals.projections.currencies import CurrenciesView
 from services.deals.projections.deals import DealsView
 from services.deals.projections.pipelines import PipelinesView
+from services.deals.projections.quote_rows import QuotesView
 from services.deals.service.contracts import ContractsService
 from services.deals.service.currencies import CurrenciesService
 from services.deals.service.deals import DealsService
 from services.deals.service.pipelines import PipelinesService
+from services.deals.service.quotes import QuotesService
 from services.deals.upkeep.reminders import ReminderMetrics, Reminders
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
@@ -36,13 +40,14 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         served(pipelines_pb2, pipelines_pb2_grpc, PipelinesService(kernel)),
         served(currencies_pb2, currencies_pb2_grpc, CurrenciesService(kernel)),
         served(contracts_pb2, contracts_pb2_grpc, ContractsService(kernel)),
+        served(quotes_pb2, quotes_pb2_grpc, QuotesService(kernel)),
     )
 
 
 SERVICE = Service(
     name="deals",
     event_types=EVENT_TYPES,
-    views=(PipelinesView(), DealsView(), CurrenciesView(), ContractsView()),
+    views=(PipelinesView(), DealsView(), CurrenciesView(), ContractsView(), QuotesView()),
     servicers=servicers,
     background=lambda kernel, registry: [Reminders(kernel, ReminderMetrics(registry)).run()],
 )

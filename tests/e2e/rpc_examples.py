@@ -72,6 +72,20 @@ CONTRACT_ACTIVE = [
     ("deals.v1.ContractsService/ActivateContract", {"name": "contracts/{id}"}),
 ]
 NOTICE = {"name": "contracts/{id}", "party": "CONTRACT_PARTY_CUSTOMER"}
+OFFERED = {
+    "line_items": {
+        "currency": "EUR",
+        "items": [{"display_name": "A loom", "unit_price": "1200", "tax_percent": "19"}],
+    }
+}
+QUOTES = "deals.v1.QuotesService"
+QUOTE = (f"{QUOTES}/CreateQuote", {"quote_id": "{id}", "deal": "deals/{id}", "details": OFFERED})
+QUOTE_ITSELF = {"name": "quotes/{id}"}
+QUOTED = [DEAL, QUOTE]
+QUOTE_SUBMITTED = [*QUOTED, (f"{QUOTES}/SubmitQuote", QUOTE_ITSELF)]
+QUOTE_APPROVED = [*QUOTE_SUBMITTED, (f"{QUOTES}/ApproveQuote", QUOTE_ITSELF)]
+QUOTE_SENT = [*QUOTE_APPROVED, (f"{QUOTES}/SendQuote", QUOTE_ITSELF)]
+OTHER_QUOTE = (QUOTE[0], {**QUOTE[1], "quote_id": "other-{id}"})
 SOURCE = (
     "events.v1.SourcesService/CreateSource",
     {"source_id": "{id}", "display_name": "A source"},
@@ -187,6 +201,16 @@ EXAMPLES = {
     "GiveContractNotice": [*CONTRACT_ACTIVE, NOTICE],
     "TerminateContract": [*CONTRACT_ACTIVE, {"name": "contracts/{id}", "reason": "insolvent"}],
     "RenewContract": [*CONTRACT_ACTIVE, {"name": "contracts/{id}", "reference": "{id}-next"}],
+    "CreateQuote": QUOTED,
+    "UpdateQuote": [*QUOTED, {**QUOTE_ITSELF, "details": {"terms": "30 days"}}],
+    "SubmitQuote": [*QUOTED, QUOTE_ITSELF],
+    "ApproveQuote": [*QUOTE_SUBMITTED, QUOTE_ITSELF],
+    "RejectQuote": [*QUOTE_SUBMITTED, {**QUOTE_ITSELF, "reason": "too cheap"}],
+    "SendQuote": [*QUOTE_APPROVED, QUOTE_ITSELF],
+    "AcceptQuote": [*QUOTE_SENT, {**QUOTE_ITSELF, "accepted_by": "Ada"}],
+    "DeclineQuote": [*QUOTE_SENT, {**QUOTE_ITSELF, "reason": "price"}],
+    "ReviseQuote": [*QUOTE_SENT, QUOTE_ITSELF],
+    "MakeQuotePrimary": [*QUOTED, OTHER_QUOTE, {"name": "quotes/other-{id}"}],
     "CreateSource": [SOURCE],
     "ConfigureSource": [SOURCE, {"name": "sources/{id}", "display_name": "Another"}],
     "DisableSource": [SOURCE, {"name": "sources/{id}"}],
@@ -251,6 +275,7 @@ COLLECTIONS = {
     "DealsService": "deals",
     "PipelinesService": "pipelines",
     "CurrenciesService": "exchangeRates",
+    "QuotesService": "quotes",
     "EventsService": "customerEvents",
     "QuarantineService": "quarantinedEvents",
     "ImportsService": "imports",
