@@ -72,6 +72,13 @@ CONTRACT_ACTIVE = [
     ("deals.v1.ContractsService/ActivateContract", {"name": "contracts/{id}"}),
 ]
 NOTICE = {"name": "contracts/{id}", "party": "CONTRACT_PARTY_CUSTOMER"}
+QUOTA = {
+    "owner": "members/{id}",
+    "period": "2026-Q4",
+    "amount": {"amount_minor": 100, "currency": "EUR"},
+}
+SET_QUOTA = ("deals.v1.ForecastsService/SetQuota", QUOTA)
+SUBMISSION = {"owner": "members/{id}", "period": "2026", "call": {"commit": QUOTA["amount"]}}
 SOURCE = (
     "events.v1.SourcesService/CreateSource",
     {"source_id": "{id}", "display_name": "A source"},
@@ -176,6 +183,9 @@ EXAMPLES = {
     "RestoreStage": [PIPELINE, NEXT_STAGE, NEXT_GONE, {"name": "pipelines/{id}/stages/next"}],
     "SetBaseCurrency": [BASE_CURRENCY, {"currency": "{currency}"}],
     "SetExchangeRate": [EXCHANGE_RATE, {**RATE, "rate": "0.93"}],
+    "SetQuota": [SET_QUOTA, {**QUOTA, "amount": {"amount_minor": 200, "currency": "EUR"}}],
+    "RemoveQuota": [SET_QUOTA, {"name": "quotas/owner_{id}_2026-Q4"}],
+    "SubmitForecast": [SUBMISSION],
     "RemoveExchangeRate": [EXCHANGE_RATE, {"name": "exchangeRates/USD-EUR-{date}"}],
     "DraftContract": [CONTRACT],
     "UpdateContract": [CONTRACT, {"name": "contracts/{id}", "terms": {"owner": "members/ada"}}],
@@ -251,6 +261,7 @@ COLLECTIONS = {
     "DealsService": "deals",
     "PipelinesService": "pipelines",
     "CurrenciesService": "exchangeRates",
+    "ForecastsService": "quotas",
     "EventsService": "customerEvents",
     "QuarantineService": "quarantinedEvents",
     "ImportsService": "imports",
