@@ -12,7 +12,13 @@ from typing import Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from rapport.contacts.v1 import service_pb2 as contacts_pb2
-from rapport.deals.v1 import contracts_pb2, currencies_pb2, pipelines_pb2, quotes_pb2
+from rapport.deals.v1 import (
+    contracts_pb2,
+    currencies_pb2,
+    forecasts_pb2,
+    pipelines_pb2,
+    quotes_pb2,
+)
 from rapport.deals.v1 import service_pb2 as deals_pb2
 from rapport.events.v1 import (
     imports_pb2,
@@ -39,6 +45,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             currencies_pb2.DESCRIPTOR.services_by_name["CurrenciesService"],
             contracts_pb2.DESCRIPTOR.services_by_name["ContractsService"],
             quotes_pb2.DESCRIPTOR.services_by_name["QuotesService"],
+            forecasts_pb2.DESCRIPTOR.services_by_name["ForecastsService"],
         ),
         "events": (
             events_pb2.DESCRIPTOR.services_by_name["EventsService"],

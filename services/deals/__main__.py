@@ -8,6 +8,8 @@ from rapport.deals.v1 import (
     currencies_pb2,
     currencies_pb2_grpc,
     events_pb2,
+    forecasts_pb2,
+    forecasts_pb2_grpc,
     pipelines_pb2,
     pipelines_pb2_grpc,
     quotes_pb2,
@@ -18,11 +20,14 @@ from rapport.deals.v1 import (
 from services.deals.projections.contracts import ContractsView
 from services.deals.projections.currencies import CurrenciesView
 from services.deals.projections.deals import DealsView
+from services.deals.projections.forecast_submissions import ForecastSubmissionsView
 from services.deals.projections.pipelines import PipelinesView
+from services.deals.projections.quotas import QuotasView
 from services.deals.projections.quote_rows import QuotesView
 from services.deals.service.contracts import ContractsService
 from services.deals.service.currencies import CurrenciesService
 from services.deals.service.deals import DealsService
+from services.deals.service.forecasts import ForecastsService
 from services.deals.service.pipelines import PipelinesService
 from services.deals.service.quotes import QuotesService
 from services.deals.upkeep.reminders import ReminderMetrics, Reminders
@@ -41,13 +46,22 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         served(currencies_pb2, currencies_pb2_grpc, CurrenciesService(kernel)),
         served(contracts_pb2, contracts_pb2_grpc, ContractsService(kernel)),
         served(quotes_pb2, quotes_pb2_grpc, QuotesService(kernel)),
+        served(forecasts_pb2, forecasts_pb2_grpc, ForecastsService(kernel)),
     )
 
 
 SERVICE = Service(
     name="deals",
     event_types=EVENT_TYPES,
-    views=(PipelinesView(), DealsView(), CurrenciesView(), ContractsView(), QuotesView()),
+    views=(
+        PipelinesView(),
+        DealsView(),
+        CurrenciesView(),
+        ContractsView(),
+        QuotesView(),
+        QuotasView(),
+        ForecastSubmissionsView(),
+    ),
     servicers=servicers,
     background=lambda kernel, registry: [Reminders(kernel, ReminderMetrics(registry)).run()],
 )

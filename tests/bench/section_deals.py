@@ -1,4 +1,4 @@
-"""A pipeline of many deals: the board now, and as it was a year ago."""
+"""A pipeline of many deals: board and forecast now, and as they were a year ago."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from functools import partial
 
 from asyncpg import Pool
 
+from rapport.deals.v1.currencies_pb2 import SetExchangeRateRequest
+from rapport.deals.v1.currencies_pb2_grpc import CurrenciesServiceStub
+from rapport.deals.v1.forecasts_pb2 import ForecastGroupBy, GetForecastRequest
+from rapport.deals.v1.forecasts_pb2_grpc import ForecastsServiceStub
 from rapport.deals.v1.service_pb2 import GetDealBoardRequest, ListDealsRequest
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
 from services.kernel.clock import SystemClock
@@ -67,6 +71,10 @@ select stage, currency, count(*), sum(amount_minor) from deals.deals
 where workspace = 'development' and state = 1 and not is_deleted group by stage, currency
 """
 
+_DOLLARS = SetExchangeRateRequest(
+    from_currency="USD", to_currency="EUR", effective_date="2000-01-01", rate="0.92"
+)
+
 Ask = Callable[[], Awaitable[object]]
 
 
@@ -88,6 +96,23 @@ async def timed(ask: Ask, count: int) -> Measured:
         await ask()
         latencies_ms.append((time.perf_counter() - started) * 1e3)
     return Measured(count, time.perf_counter() - began, latencies_ms)
+
+
+def forecasting(stub: ForecastsServiceStub, now: datetime, moment: datetime | None) -> Ask:
+    """Asks what the deals of a quarter come to by owner, now or as of a moment."""
+    then = now if moment is None else moment
+    request = GetForecastRequest(
+        period=f"{then.year}-Q{(then.month + 2) // 3}",
+        currency="EUR",
+        group_by=ForecastGroupBy.FORECAST_GROUP_BY_OWNER,
+        read_time=None if moment is None else timestamp_of(moment),
+    )
+
+    async def forecast() -> None:
+        answer = await stub.GetForecast(request, timeout=CALL_TIMEOUT_S)
+        assert answer.groups
+
+    return forecast
 
 
 def asking(stub: DealsServiceStub, moment: datetime | None) -> dict[str, Ask]:
@@ -117,7 +142,9 @@ async def _open(world: World) -> AsyncIterator[Bout]:
         await stack.enter_async_context(world.process("deals", url))
         pool = await stack.enter_async_context(open_pool(url))
         await fill(pool, sizes.deals, now)
-        stub = DealsServiceStub(await stack.enter_async_context(world.peer("deals")))
+        peer = await stack.enter_async_context(world.peer("deals"))
+        stub, forecasts = DealsServiceStub(peer), ForecastsServiceStub(peer)
+        await CurrenciesServiceStub(peer).SetExchangeRate(_DOLLARS, timeout=CALL_TIMEOUT_S)
 
         async def counted() -> None:
             assert await pool.fetch(_BARE_BOARD)
@@ -126,6 +153,8 @@ async def _open(world: World) -> AsyncIterator[Bout]:
             "board by SQL": counted,
             **{f"{name} now": ask for name, ask in asking(stub, None).items()},
             **{f"{name} a year ago": ask for name, ask in asking(stub, now - YEAR).items()},
+            "forecast now": forecasting(forecasts, now, None),
+            "forecast a year ago": forecasting(forecasts, now, now - YEAR),
         }
         contenders = [
             Contender(name, partial(timed, ask, sizes.boards)) for name, ask in asks.items()
@@ -139,6 +168,13 @@ def _lines(deals: int) -> list[Line]:
         for what, ours, bare, note in (
             ("board now", "board now", "board by SQL", "bare: its counts and sums by SQL"),
             ("board as of a year ago", "board a year ago", "board now", "bare: here our board now"),
+            ("forecast of a quarter by owner", "forecast now", "board now", "bare: the board"),
+            (
+                "forecast as of a year ago",
+                "forecast a year ago",
+                "forecast now",
+                "bare: here our forecast now",
+            ),
             ("page of deals as of a year ago", "page a year ago", "page now", "bare: now"),
         )
     ]

@@ -86,6 +86,13 @@ QUOTE_SUBMITTED = [*QUOTED, (f"{QUOTES}/SubmitQuote", QUOTE_ITSELF)]
 QUOTE_APPROVED = [*QUOTE_SUBMITTED, (f"{QUOTES}/ApproveQuote", QUOTE_ITSELF)]
 QUOTE_SENT = [*QUOTE_APPROVED, (f"{QUOTES}/SendQuote", QUOTE_ITSELF)]
 OTHER_QUOTE = (QUOTE[0], {**QUOTE[1], "quote_id": "other-{id}"})
+QUOTA = {
+    "owner": "members/{id}",
+    "period": "2026-Q4",
+    "amount": {"amount_minor": 100, "currency": "EUR"},
+}
+SET_QUOTA = ("deals.v1.ForecastsService/SetQuota", QUOTA)
+SUBMISSION = {"owner": "members/{id}", "period": "2026", "call": {"commit": QUOTA["amount"]}}
 SOURCE = (
     "events.v1.SourcesService/CreateSource",
     {"source_id": "{id}", "display_name": "A source"},
@@ -190,6 +197,9 @@ EXAMPLES = {
     "RestoreStage": [PIPELINE, NEXT_STAGE, NEXT_GONE, {"name": "pipelines/{id}/stages/next"}],
     "SetBaseCurrency": [BASE_CURRENCY, {"currency": "{currency}"}],
     "SetExchangeRate": [EXCHANGE_RATE, {**RATE, "rate": "0.93"}],
+    "SetQuota": [SET_QUOTA, {**QUOTA, "amount": {"amount_minor": 200, "currency": "EUR"}}],
+    "RemoveQuota": [SET_QUOTA, {"name": "quotas/owner_{id}_2026-Q4"}],
+    "SubmitForecast": [SUBMISSION],
     "RemoveExchangeRate": [EXCHANGE_RATE, {"name": "exchangeRates/USD-EUR-{date}"}],
     "DraftContract": [CONTRACT],
     "UpdateContract": [CONTRACT, {"name": "contracts/{id}", "terms": {"owner": "members/ada"}}],
@@ -276,6 +286,7 @@ COLLECTIONS = {
     "PipelinesService": "pipelines",
     "CurrenciesService": "exchangeRates",
     "QuotesService": "quotes",
+    "ForecastsService": "quotas",
     "EventsService": "customerEvents",
     "QuarantineService": "quarantinedEvents",
     "ImportsService": "imports",

@@ -36,6 +36,15 @@ create index open_deal_periods_by_amount
     on {{schema}}.deal_periods (workspace, stage, to_time, from_time)
     include (currency, amount_minor, probability_bp_override)
     where state = {DEAL_STATE_OPEN} and not is_deleted;
+create index open_deal_periods_by_expected_close_time
+    on {{schema}}.deal_periods (workspace, expected_close_time)
+    include (pipeline, stage, owner, team, amount_minor, currency, forecast_category_override,
+        probability_bp_override, from_time, to_time)
+    where state = {DEAL_STATE_OPEN} and not is_deleted;
+create index closed_deal_periods_by_close_time
+    on {{schema}}.deal_periods (workspace, close_time)
+    include (pipeline, owner, team, amount_minor, currency, state, from_time, to_time)
+    where state <> {DEAL_STATE_OPEN} and not is_deleted;
 """
 
 # From the period in which the earliest of the new facts lies.

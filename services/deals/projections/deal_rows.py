@@ -106,6 +106,15 @@ create index open_deals_by_amount
     on {{schema}}.deals (workspace, stage, currency)
     include (amount_minor, probability_bp_override)
     where state = {DEAL_STATE_OPEN} and not is_deleted;
+create index open_deals_by_expected_close_time
+    on {{schema}}.deals (workspace, expected_close_time)
+    include (pipeline, stage, owner, team, amount_minor, currency, forecast_category_override,
+        probability_bp_override)
+    where state = {DEAL_STATE_OPEN} and not is_deleted;
+create index closed_deals_by_close_time
+    on {{schema}}.deals (workspace, close_time)
+    include (pipeline, owner, team, amount_minor, currency, state)
+    where state <> {DEAL_STATE_OPEN} and not is_deleted;
 """
 
 VERSION_INDEXES: Final = f"""
@@ -119,6 +128,15 @@ create index open_deals_versions_by_amount
     on {{schema}}.deals_versions (workspace, stage, to_time, from_time)
     include (currency, amount_minor, probability_bp_override)
     where state = {DEAL_STATE_OPEN} and not is_deleted;
+create index open_deals_versions_by_expected_close_time
+    on {{schema}}.deals_versions (workspace, expected_close_time)
+    include (pipeline, stage, owner, team, amount_minor, currency, forecast_category_override,
+        probability_bp_override, from_time, to_time)
+    where state = {DEAL_STATE_OPEN} and not is_deleted;
+create index closed_deals_versions_by_close_time
+    on {{schema}}.deals_versions (workspace, close_time)
+    include (pipeline, owner, team, amount_minor, currency, state, from_time, to_time)
+    where state <> {DEAL_STATE_OPEN} and not is_deleted;
 """
 
 COLUMNS: Final = f"""deal_id, {", ".join(STATE_TYPES)}, version, partition, create_position,

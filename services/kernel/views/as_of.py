@@ -35,6 +35,9 @@ where h.partition = unsealed.partition
 """
 
 
+_LATEST = "select greatest(max(record_time), 'epoch') from kernel.heads"
+
+
 class DatedRequest(Protocol):
     """A read that may say as of when."""
 
@@ -52,13 +55,24 @@ async def read_moment(pool: Pool, clock: Clock, request: DatedRequest) -> dateti
     """
     if not request.HasField("read_time"):
         return None
+    return await sealed(pool, clock, request.read_time, "read_time")
+
+
+async def present(pool: Pool, clock: Clock) -> datetime:
+    """What time it is: not before anything that is recorded, whatever our clock says."""
+    latest: datetime = await pool.fetchval(_LATEST)
+    return max(clock.now(), latest)
+
+
+async def sealed(pool: Pool, clock: Clock, said: Timestamp, field: str) -> datetime:
+    """A moment of a request's field, sealed; raises InvalidArgument when it lies in the future."""
     try:
-        moment = utc(request.read_time)
+        moment = utc(said)
     except OverflowError as error:
-        raise InvalidArgument.of("read_time", "lies outside the calendar") from error
+        raise InvalidArgument.of(field, "lies outside the calendar") from error
     heads: Any = await pool.fetchrow(_HEADS, moment)
     if moment > clock.now() and not heads["is_recorded"]:
-        raise InvalidArgument.of("read_time", "lies in the future")
+        raise InvalidArgument.of(field, "lies in the future")
     if not heads["is_sealed"]:
         await pool.execute(_SEAL, moment)
     return moment
