@@ -319,7 +319,9 @@ class _Select:
         conditions = [f"{self.listing.table.workspace} = {_WORKSPACE}"]
         if self.listing.moment is not None:
             moment = arguments.add(self.listing.moment, "timestamptz")
-            conditions.append(f"from_time <= {moment} and to_time > {moment}")
+            # The last says nothing new, and tells where in the order of creation to begin.
+            seen = "from_time <= {0} and to_time > {0} and create_time <= {0}"
+            conditions.append(seen.format(moment))
         for column, value in self.fixed.items():
             if value is None:
                 conditions.append(f"{column} is null")
