@@ -113,8 +113,10 @@ def _asked(template: str, wanted: str, moment: datetime | None, values: list[obj
     if moment is not None:
         table = "deals.deals_versions"
         at = arguments.add(moment, "timestamptz")
-        # The last says nothing new, and tells where along the index to begin.
-        conditions.append(f"from_time <= {at} and to_time > {at} and create_time <= {at}")
+        conditions.append(f"from_time <= {at} and to_time > {at}")
+        if template is BOARD_DEALS:
+            # Says nothing new, but where along the index to begin.
+            conditions.append(f"create_time <= {at}")
     sql = template.format(table=table, wanted=" and ".join(conditions))
     return Statement(sql, arguments.values)
 
