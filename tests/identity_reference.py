@@ -5,14 +5,25 @@ It shares with the service how a single event is read, and nothing of how facts 
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from rapport.deals.v1.events_pb2 import (
+    DealContactsChanged,
+    DealDeleted,
+    DealLost,
+    DealOpened,
+    DealReopened,
+    DealStageChanged,
+    DealUndeleted,
+    DealWon,
+)
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity import graph
-from services.identity.facts import opened_with, read_fact, received_at
-from services.identity.identifiers import TYPES
+from services.identity.facts import read_fact, received_at
+from services.identity.identifiers import TYPES, node_of
 
 
 @dataclass
@@ -29,9 +40,41 @@ class Expected:
 
 def facts_of(events):
     """The facts of events, each once, without those that are taken back behind them."""
-    deals = dict(found for event in events if (found := opened_with(event)))
-    read = {event.event_id: read_fact(event, deals) for event in still_true(events)}
+    contacts = contacts_of(events)
+    read = {event.event_id: read_fact(event, contacts) for event in still_true(events)}
     return [fact for fact in read.values() if fact is not None]
+
+
+def contacts_of(events):
+    """The contact id that each fact of a deal is about."""
+    found = {}
+    for stream in deals_of(events).values():
+        contact = ""
+        for event in stream:
+            told = primary_contact(event.event)
+            before, contact = contact, contact if told is None else told
+            found[event.event_id] = contact or before
+    return found
+
+
+def deals_of(events):
+    """The facts of each deal in their order."""
+    found = defaultdict(dict)
+    for event in events:
+        if event.stream.startswith("deal-"):
+            found[event.workspace, event.stream][event.version] = event
+    return {deal: [facts[place] for place in sorted(facts)] for deal, facts in found.items()}
+
+
+def primary_contact(change):
+    """The id of the contact that a fact names as a deal's, None when it says nothing of it."""
+    match change:
+        case DealOpened():
+            return change.contact.removeprefix("contacts/")
+        case DealContactsChanged():
+            named = [each.contact for each in change.contacts] or [""]
+            return named[0].removeprefix("contacts/")
+    return None
 
 
 def still_true(events):
@@ -53,7 +96,58 @@ def expected(events):
         by_workspace[fact.workspace].append(fact)
     for facts in by_workspace.values():
         _resolve_workspace(facts, result)
+    for node, made in _of_deals(events).items():
+        result.traits[result.profile_of[node]] |= made
     return result
+
+
+def _of_deals(events):
+    """The traits that deals make, by the node of the contact."""
+    made = {}
+    for (workspace, _), stream in deals_of(events).items():
+        told = [c for event in stream if (c := primary_contact(event.event)) is not None]
+        for contact in filter(None, told):
+            made.setdefault(node_of(workspace, "contact_id", contact), [])
+        deal = _deal_at_last(stream)
+        if told and told[-1] and not deal["is_deleted"]:
+            made[node_of(workspace, "contact_id", told[-1])].append(deal)
+    return {node: _told_of(deals) for node, deals in made.items()}
+
+
+def _deal_at_last(stream):
+    deal = {"state": "open", "stage": "", "is_deleted": False, "amount": None, "won_time": None}
+    times = [stream[0].occur_time]
+    for event in stream:
+        change = event.event
+        name = change.DESCRIPTOR.name
+        if name in {"DealStageChanged", "DealReopened", "DealWon", "DealLost"}:
+            times.append(max(times[-1], event.occur_time))
+        match change:
+            case DealDeleted() | DealUndeleted():
+                deal["is_deleted"] = name == "DealDeleted"
+            case DealOpened() | DealReopened():
+                deal |= {"state": "open", "stage": change.stage}
+            case DealStageChanged():
+                deal["stage"] = change.stage
+            case DealWon() | DealLost():
+                deal |= {"state": name[4:].lower(), "stage": change.closing_stage}
+                deal |= {"amount": change.amount, "won_time": times[-1]}
+    return deal
+
+
+def _told_of(deals):
+    states = Counter(deal["state"] for deal in deals)
+    made = {f"{state}_deal_count": str(states[state]) for state in ("open", "won", "lost")}
+    if stages := sorted({deal["stage"] for deal in deals}):
+        made["deal_stages"] = json.dumps(stages, separators=(",", ":"))
+    won = [deal for deal in deals if deal["state"] == "won"]
+    if won:
+        last = max(deal["won_time"] for deal in won)
+        made["last_won_time"] = json.dumps(f"{last:%Y-%m-%dT%H:%M:%S.%f}Z")
+    for currency in {deal["amount"].currency for deal in won} - {""}:
+        amounts = [d["amount"].amount_minor for d in won if d["amount"].currency == currency]
+        made[f"lifetime_value_{currency.lower()}_minor"] = str(sum(amounts))
+    return made
 
 
 def _resolve_workspace(facts, result):

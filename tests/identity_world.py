@@ -11,13 +11,24 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from rapport.common.v1.money_pb2 import Money
 from rapport.contacts.v1.events_pb2 import (
     ContactArchived,
     ContactCreated,
     ContactEmailChanged,
     ContactRenamed,
 )
-from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, DealWon
+from rapport.deals.v1.events_pb2 import (
+    DealContactsChanged,
+    DealDeleted,
+    DealLost,
+    DealOpened,
+    DealReopened,
+    DealStageChanged,
+    DealUndeleted,
+    DealWon,
+)
+from rapport.deals.v1.values_pb2 import DealContact
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRetracted
 from services.identity.projections import ProfilesView
@@ -40,6 +51,7 @@ class Facts:
         self._random = random.Random(seed)
         self._minutes = itertools.count()
         self._positions = itertools.count(1)
+        self._versions = {}
 
     def event(self, stream, message, *, received=None, occurred=None):
         """One event of a stream."""
@@ -111,23 +123,44 @@ class Facts:
     def contact_archived(self, contact, *, received=None, occurred=None):
         return self._contact(contact, ContactArchived(), received, occurred)
 
-    def deal_opened(self, deal, contact, *, received=None):
-        named = f"contacts/{contact}" if contact else ""
-        return self.event(f"deal-{deal}", DealOpened(contact=named), received=received)
+    def deal_opened(self, deal, contact, **times):
+        return self.deal(deal, DealOpened(contact=_named(contact), stage="open"), **times)
 
-    def deal_moved(self, deal, *, received=None):
-        return self.event(f"deal-{deal}", DealStageChanged(stage="s"), received=received)
+    def deal_moved(self, deal, stage="s", **times):
+        return self.deal(deal, DealStageChanged(stage=stage), **times)
 
-    def deal_won(self, deal, contact, *, received=None):
-        named = f"contacts/{contact}" if contact else ""
-        return self.event(f"deal-{deal}", DealWon(contact=named), received=received)
+    def deal_won(self, deal, contact, *, amount_minor=0, currency="", **times):
+        amount = Money(amount_minor=amount_minor, currency=currency) if currency else None
+        won = DealWon(contact=_named(contact), amount=amount, closing_stage="won")
+        return self.deal(deal, won, **times)
 
-    def deal_lost(self, deal, contact, *, received=None):
-        named = f"contacts/{contact}" if contact else ""
-        return self.event(f"deal-{deal}", DealLost(contact=named), received=received)
+    def deal_lost(self, deal, contact, **times):
+        return self.deal(deal, DealLost(contact=_named(contact), closing_stage="lost"), **times)
+
+    def deal_reopened(self, deal, **times):
+        return self.deal(deal, DealReopened(stage="open"), **times)
+
+    def deal_contacts_changed(self, deal, *contacts, **times):
+        named = [DealContact(contact=_named(contact)) for contact in contacts]
+        return self.deal(deal, DealContactsChanged(contacts=named), **times)
+
+    def deal_deleted(self, deal, **times):
+        return self.deal(deal, DealDeleted(), **times)
+
+    def deal_undeleted(self, deal, **times):
+        return self.deal(deal, DealUndeleted(), **times)
+
+    def deal(self, deal, message, **times):
+        """The next fact of a deal."""
+        version = self._versions[deal] = self._versions.get(deal, 0) + 1
+        return self.event(f"deal-{deal}", message, **times)._replace(version=version)
 
     def _contact(self, contact, message, received, occurred):
         return self.event(f"contact-{contact}", message, received=received, occurred=occurred)
+
+
+def _named(contact):
+    return f"contacts/{contact}" if contact else ""
 
 
 class DenseHistory:
@@ -228,17 +261,30 @@ class DenseHistory:
         return self._facts.contact_archived(who, **times)
 
     def _deal(self):
-        deal, received = self._rng.choice(sorted(self._deals)), self._rng.choice(self._minutes)
+        choice, times = self._rng.choice, self._times()
+        deal = choice(sorted(self._deals))
         contact = self._deals[deal]
         if deal not in self._opened:
             self._opened.add(deal)
-            return self._facts.deal_opened(deal, contact, received=received)
-        match self._rng.choice(["moved", "won", "lost"]):
-            case "moved":
-                return self._facts.deal_moved(deal, received=received)
+            return self._facts.deal_opened(deal, contact, **times)
+        match choice(["won", "won", "lost", "reopened", "moved", "deleted", "undeleted", "other"]):
             case "won":
-                return self._facts.deal_won(deal, contact, received=received)
-        return self._facts.deal_lost(deal, contact, received=received)
+                currency = choice(["", "EUR", "USD"])
+                return self._facts.deal_won(
+                    deal, contact, amount_minor=choice([0, 7, 10**15]), currency=currency, **times
+                )
+            case "lost":
+                return self._facts.deal_lost(deal, contact, **times)
+            case "reopened":
+                return self._facts.deal_reopened(deal, **times)
+            case "moved":
+                return self._facts.deal_moved(deal, choice(["s", "t"]), **times)
+            case "deleted":
+                return self._facts.deal_deleted(deal, **times)
+            case "undeleted":
+                return self._facts.deal_undeleted(deal, **times)
+        self._deals[deal] = contact = choice(["", *self._contacts])
+        return self._facts.deal_contacts_changed(deal, *([contact] if contact else []), **times)
 
 
 def another_order(rng, history, *, repeated=0.2):

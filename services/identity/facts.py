@@ -7,6 +7,7 @@ strongest of its identifiers: the part of a profile that a node so gathers is an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from rapport.contacts.v1.events_pb2 import (
     ContactArchived,
@@ -22,7 +24,7 @@ from rapport.contacts.v1.events_pb2 import (
     ContactEmailChanged,
     ContactRenamed,
 )
-from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealStageChanged, DealWon
+from rapport.deals.v1 import events_pb2 as deals_events
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
@@ -128,30 +130,28 @@ def id_of(stream: str) -> str:
     return stream.partition("-")[2]
 
 
-def opened_with(event: Recorded) -> tuple[Deal, str] | None:
-    """Returns the deal that an event opens and its contact's id, if it has one."""
-    if not isinstance(event.event, DealOpened) or not event.event.contact:
+def contact_id_of(name: str) -> str:
+    """`contacts/42` → `42`."""
+    return name.partition("/")[2]
+
+
+def deal_of(event: Recorded) -> Deal | None:
+    """Returns the deal whose fact an event is, if it is one."""
+    if _READERS.get(type(event.event)) is not _deal:
         return None
-    return (event.workspace, id_of(event.stream)), _contact_id(event.event.contact)
+    return event.workspace, id_of(event.stream)
 
 
-def deal_without_contact(event: Recorded) -> Deal | None:
-    """Returns the deal of an event that does not say which contact the deal is made with."""
-    if isinstance(event.event, DealStageChanged):
-        return event.workspace, id_of(event.stream)
-    return None
-
-
-def read_fact(event: Recorded, deal_contacts: Mapping[Deal, str]) -> Fact | None:
+def read_fact(event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
     """Reads what an event says about a person, or None when it is about nobody.
 
-    `deal_contacts` tells the contact ids of the deals that `deal_without_contact` asks for.
+    `contacts` tells, by the ids of facts of deals, the contact ids that these are about.
     """
     reader = _READERS.get(type(event.event))
-    return None if reader is None else reader(event, deal_contacts)
+    return None if reader is None else reader(event, contacts)
 
 
-def _customer_event(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
+def _customer_event(event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     recorded: Any = event.event
     sent: CustomerEvent = recorded.customer_event
     received = utc(sent.receive_time) if sent.HasField("receive_time") else event.record_time
@@ -214,7 +214,7 @@ def _aliased(workspace: str, sent: CustomerEvent) -> frozenset[tuple[str, str]]:
     return frozenset({(weak, strong)})
 
 
-def _contact(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
+def _contact(event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     contact_id = id_of(event.stream)
     change: Any = event.event
     said: dict[str, str | None] = {}
@@ -249,10 +249,8 @@ def _contact(event: Recorded, _: Mapping[Deal, str]) -> Fact | None:
     )
 
 
-def _deal(event: Recorded, deal_contacts: Mapping[Deal, str]) -> Fact | None:
-    deal = deal_without_contact(event)
-    named: Any = event.event
-    contact_id = _contact_id(named.contact) if deal is None else deal_contacts.get(deal, "")
+def _deal(event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
+    contact_id = contacts.get(event.event_id)
     if not contact_id:
         return None
     return _crm_fact(
@@ -300,30 +298,24 @@ def _mentions(text: str, name: str) -> bool:
     return name in text or "\\u" in text
 
 
-def _contact_id(name: str) -> str:
-    """`contacts/42` → `42`."""
-    return name.partition("/")[2]
-
-
-_ACTIVITIES: dict[type[Message], str] = {
+_OF_CONTACTS: dict[type[Message], str] = {
     ContactCreated: "Contact Created",
     ContactRenamed: "Contact Renamed",
     ContactEmailChanged: "Contact Email Changed",
     ContactArchived: "Contact Archived",
-    DealOpened: "Deal Opened",
-    DealStageChanged: "Deal Stage Changed",
-    DealWon: "Deal Won",
-    DealLost: "Deal Lost",
 }
 
-_READERS: dict[type[Message], Callable[[Recorded, Mapping[Deal, str]], Fact | None]] = {
+# Every fact of a deal is called so: `DealStageChanged` is the activity `Deal Stage Changed`.
+_OF_DEALS: dict[type[Message], str] = {
+    GetMessageClass(fact): re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    for name, fact in deals_events.DESCRIPTOR.message_types_by_name.items()
+    if name.startswith("Deal")
+}
+
+_ACTIVITIES = _OF_CONTACTS | _OF_DEALS
+
+_READERS: dict[type[Message], Callable[[Recorded, Mapping[UUID, str]], Fact | None]] = {
     CustomerEventRecorded: _customer_event,
-    ContactCreated: _contact,
-    ContactRenamed: _contact,
-    ContactEmailChanged: _contact,
-    ContactArchived: _contact,
-    DealOpened: _deal,
-    DealStageChanged: _deal,
-    DealWon: _deal,
-    DealLost: _deal,
+    **dict.fromkeys(_OF_CONTACTS, _contact),
+    **dict.fromkeys(_OF_DEALS, _deal),
 }

@@ -18,6 +18,17 @@ import msgspec
 
 TRAIT_NAME_CHARACTERS_MAX = 200
 
+OPEN_DEAL_COUNT = "open_deal_count"
+WON_DEAL_COUNT = "won_deal_count"
+LOST_DEAL_COUNT = "lost_deal_count"
+DEAL_STAGES = "deal_stages"
+LAST_WON_TIME = "last_won_time"
+
+# Names of what identity computes: nobody else can say such a trait.
+_COMPUTED = re.compile(
+    r"(open|won|lost)_deal_count|deal_stages|lifetime_value_[a-z]{3}_minor|last_won_time"
+)
+
 Traits = tuple[tuple[str, str | None], ...]
 
 # A JSON value that PostgreSQL's jsonb takes as it is; everything else is looked at more closely.
@@ -92,8 +103,19 @@ def traits_of_texts(texts: Mapping[str, str | None]) -> Traits:
     )
 
 
+def lifetime_value(currency: str) -> str:
+    """Returns the name of the trait for what was won in a currency, in its minor units."""
+    return f"lifetime_value_{currency.lower()}_minor"
+
+
+def is_computed(name: str) -> bool:
+    """Tells whether a trait is computed, and so not for others to say."""
+    return _COMPUTED.fullmatch(name) is not None
+
+
 def _is_name(name: str) -> bool:
-    return bool(name) and "\0" not in name and len(name) <= TRAIT_NAME_CHARACTERS_MAX
+    is_plain = bool(name) and "\0" not in name and len(name) <= TRAIT_NAME_CHARACTERS_MAX
+    return is_plain and not is_computed(name)
 
 
 def _stored(raw: bytes) -> str:

@@ -24,7 +24,9 @@ from rapport.identity.v1.service_pb2 import (
     Trait,
 )
 from services.identity.changes import name_of
-from services.identity.identifiers import TYPES, identifier
+from services.identity.identifiers import CONTACT_ID, TYPES, identifier
+from services.identity.projections import deal_words
+from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, later
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
@@ -70,7 +72,8 @@ where workspace = $1 and profile = $2
 """
 
 _IDENTIFIERS = """
-select profile, type, value from profiles.nodes where workspace = $1 and profile = any($2::text[])
+select profile, type, value, node
+from profiles.nodes where workspace = $1 and profile = any($2::text[])
 """
 
 _TRAITS = """
@@ -187,11 +190,16 @@ async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[P
     """Returns profiles with their identifiers and traits."""
     ids = [row["profile"] for row in rows]
     identifiers: dict[str, list[Identifier]] = defaultdict(list)
-    for profile, type_name, value in await connection.fetch(_IDENTIFIERS, workspace, ids):
+    contacts: dict[str, str] = {}
+    for profile, type_name, value, node in await connection.fetch(_IDENTIFIERS, workspace, ids):
         identifiers[profile].append(Identifier(type=type_name, value=value))
+        if type_name == CONTACT_ID:
+            contacts[node] = profile
     traits: dict[str, dict[str, Said]] = defaultdict(dict)
     for profile, name, *said in await connection.fetch(_TRAITS, workspace, ids):
         traits[profile][name] = later(traits[profile].get(name), Said(*said))
+    for profile, made in (await _of_deals(connection, workspace, contacts)).items():
+        traits[profile] |= made
     return [
         Profile(
             name=name_of(row["profile"]),
@@ -209,6 +217,18 @@ async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[P
         )
         for row in rows
     ]
+
+
+async def _of_deals(
+    connection: Tx, workspace: str, contacts: Mapping[str, str]
+) -> dict[str, dict[str, Said]]:
+    """Returns the traits that deals make, by profile; `contacts` are the profiles of contacts."""
+    places = [(workspace, node) for node in contacts]
+    _, stakes = await deal_words.load_stakes(connection, "profiles", places)
+    owned: dict[str, list[Stake]] = defaultdict(list)
+    for node, profile in contacts.items():
+        owned[profile] += stakes.get(node, ())
+    return {profile: computed(found) for profile, found in owned.items()}
 
 
 def _json(traits: Mapping[str, Said]) -> str:

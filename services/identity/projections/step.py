@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from services.identity import changes
 from services.identity.changes import Change
 from services.identity.facts import Fact, received_at
-from services.identity.projections import atoms, profiles
+from services.identity.identifiers import CONTACT_ID
+from services.identity.projections import atoms, deal_words, profiles
 from services.identity.projections.atoms import Atom, TraitsOfAtoms
+from services.identity.projections.deal_words import Heard, Stakes
 from services.identity.projections.islands import Islands
 from services.identity.retraction import Lost
+from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, merged
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
@@ -26,7 +29,7 @@ class Step:
     """What news did: `before` and `after` are the profiles of all atoms it touched.
 
     An atom of `after` alone is new, one of `before` alone is no more. `leads_to` are the profiles
-    of all touched nodes from now on.
+    of all touched nodes from now on, `heard` is what the news say of deals.
     """
 
     touched: Islands
@@ -34,35 +37,43 @@ class Step:
     before: Mapping[str, str]
     after: Mapping[str, str]
     leads_to: Mapping[str, str | None]
+    heard: Heard
 
     @classmethod
     async def to_now(
-        cls, touched: Islands, before: Mapping[str, str], news: Sequence[Fact] | Sequence[Lost]
+        cls,
+        touched: Islands,
+        before: Mapping[str, str],
+        news: Sequence[Fact] | Sequence[Lost],
+        heard: Heard = deal_words.NOTHING,
     ) -> Step:
         """Steps from the profiles `before` to those that clusters and atoms make now."""
         leads_to = profiles_of(touched.clusters, touched.atoms)
         await touched.save(leads_to)
         after = {atom: str(leads_to[atom]) for atom in touched.atoms}
-        return cls(touched, news, before, after, leads_to)
+        return cls(touched, news, before, after, leads_to, heard)
 
     async def tell(self, tx: Tx, schema: str, speak: Speech) -> tuple[list[Change], list[Change]]:
         """Brings traits and profiles to where the atoms are; tells what moved, and what changed."""
         moved = {atom for atom, old in self.before.items() if old != self.after.get(atom)}
         said = [fact for fact in self.news if fact.traits]
+        stirred = {node: event for (_, node), event in self.heard.stirred.items()}
         # Only where atoms came or went, or words, can traits be other than before.
-        shaken = self._profiles_of(moved | {fact.atom for fact in said})
+        shaken = self._profiles_of(moved | {fact.atom for fact in said} | stirred.keys())
         shaken_atoms = self._atoms_of(shaken)
         atoms_before = await atoms.load_traits(tx, schema, self.touched.workspaces, shaken_atoms)
         atoms_after = await speak(atoms_before) if said else atoms_before
-        traits_before = _merged(shaken_atoms, self.before, atoms_before)
-        traits_after = _merged(shaken_atoms, self.after, atoms_after)
+        deals_before, deals_after = await self._load_stakes(tx, schema, shaken_atoms)
+        traits_before = _merged(shaken_atoms, self.before, atoms_before, deals_before)
+        traits_after = _merged(shaken_atoms, self.after, atoms_after, deals_after)
         changed = self._profiles_of(moved | {fact.atom for fact in self.news})
         await self._save_profiles(tx, schema, changed, traits_after)
         causes = self._causes()
         moves = changes.moves(
             self.before, self.after, self.leads_to, lambda node: causes[self._island(node)]
         )
-        spoke = {self.after.get(fact.atom): fact.event for fact in said}
+        spoke = {self.after.get(node): event for node, event in stirred.items()}
+        spoke |= {self.after.get(fact.atom): fact.event for fact in said}
         changed_traits: list[Change] = []
         for profile in sorted(traits_after):
             cause = spoke.get(profile) or causes[self._island(profile)]
@@ -78,6 +89,12 @@ class Step:
         """Returns the atoms that were of some profiles, or are."""
         sides = (self.before, self.after)
         return sorted({atom for side in sides for atom, known in side.items() if known in some})
+
+    async def _load_stakes(self, tx: Tx, schema: str, some: Sequence[str]) -> tuple[Stakes, Stakes]:
+        """Loads what deals are to those among some atoms who can have any, before and now."""
+        contacts = [atom for atom in some if self.touched.types[atom] == CONTACT_ID]
+        places = [(self.touched.workspaces[atom], atom) for atom in contacts]
+        return await deal_words.load_stakes(tx, schema, places, self.heard.news)
 
     async def _save_profiles(
         self, tx: Tx, schema: str, changed: set[str], traits: Mapping[str, Mapping[str, Said]]
@@ -128,12 +145,17 @@ def profiles_of(
 
 
 def _merged(
-    members: Sequence[str], profile_of: Mapping[str, str], traits: atoms.TraitsOfAtoms
+    members: Sequence[str],
+    profile_of: Mapping[str, str],
+    traits: TraitsOfAtoms,
+    deals: Stakes,
 ) -> dict[str, dict[str, Said]]:
-    """Returns the traits per profile, from those of its atoms."""
+    """Returns the traits per profile, from those of its atoms and from their deals."""
     found: dict[str, list[Mapping[str, Said]]] = defaultdict(list)
+    owned: dict[str, list[Stake]] = defaultdict(list)
     for atom in members:
         profile = profile_of.get(atom)
         if profile is not None:
             found[profile].append(traits.get(atom, {}))
-    return {profile: merged(said) for profile, said in found.items()}
+            owned[profile] += deals.get(atom, ())
+    return {profile: merged(said) | computed(owned[profile]) for profile, said in found.items()}

@@ -15,12 +15,13 @@ from services.identity.facts import Fact, read_fact
 from services.identity.projections import (
     assertions,
     atoms,
-    deal_contacts,
+    deal_words,
     islands,
     profiles,
     timeline,
 )
 from services.identity.projections.atoms import TraitsOfAtoms
+from services.identity.projections.deal_words import Heard
 from services.identity.projections.islands import Islands
 from services.identity.projections.remains import take_back
 from services.identity.projections.step import Step
@@ -28,7 +29,7 @@ from services.identity.retraction import Message, settle
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
 
-_IDEAS = (islands, assertions, atoms, timeline, deal_contacts, profiles)
+_IDEAS = (islands, assertions, atoms, timeline, deal_words, profiles)
 
 # Plans made while the tables were empty must not outlive that; planning anew costs next to nothing.
 _PLAN_ANEW = "set local plan_cache_mode = force_custom_plan"
@@ -38,7 +39,7 @@ class ProfilesView:
     """Keeps the tables."""
 
     name = "profiles"
-    shape = 2
+    shape = 3
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)
@@ -48,10 +49,12 @@ class ProfilesView:
         await tx.execute(_PLAN_ANEW)
         still_true, retractions = settle(events)
         told = await _take_back(tx, schema, retractions) if retractions else []
-        deals = await deal_contacts.find_deal_contacts(tx, schema, still_true)
-        read = [fact for event in still_true if (fact := read_fact(event, deals)) is not None]
+        heard = await deal_words.hear(tx, schema, still_true)
+        read = [
+            fact for event in still_true if (fact := read_fact(event, heard.contacts)) is not None
+        ]
         facts = await timeline.add_activities(tx, schema, read)
-        return told + await _add(tx, schema, facts) if facts else told
+        return told + await _add(tx, schema, facts, heard) if facts else told
 
 
 async def _take_back(tx: Tx, schema: str, retractions: Mapping[Message, Recorded]) -> list[Change]:
@@ -74,14 +77,15 @@ async def _take_back(tx: Tx, schema: str, retractions: Mapping[Message, Recorded
     return [*changes.retractions(remains.lost, before), *moves, *traits]
 
 
-async def _add(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Change]:
+async def _add(tx: Tx, schema: str, facts: Sequence[Fact], heard: Heard) -> list[Change]:
     """Adds facts that were not there before."""
     swing = await assertions.assert_slots(tx, schema, facts)
+    swing.shaken.update(heard.stirred)
     touched = Islands(tx, schema)
     await touched.join(facts, swing)
     before = touched.profiles_of_atoms()
     await atoms.add_to_atoms(tx, schema, touched.atoms, facts)
-    step = await Step.to_now(touched, before, facts)
+    step = await Step.to_now(touched, before, facts, heard)
 
     async def speak(known: TraitsOfAtoms) -> TraitsOfAtoms:
         return await atoms.add_traits(tx, schema, known, facts)

@@ -208,7 +208,7 @@ def _drop_workspace(workspace):
         "atoms",
         "traits",
         "timeline",
-        "deal_contacts",
+        "deal_words",
         "profiles",
     )
     return ";".join(f"delete from mixed.{t} where workspace = '{workspace}'" for t in tables)

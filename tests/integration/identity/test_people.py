@@ -124,11 +124,11 @@ async def test_a_contact_is_the_person_who_uses_its_email(people, facts):
         "Contact Created",
         "Person Identified",
     ]
-    assert await people.traits("user_id:u1") == {
+    assert (await people.traits("user_id:u1")).items() >= {
         "plan": '"gold"',
         "given_name": '"Ada"',
         "email": '"Ada@X.com"',
-    }
+    }.items()
 
 
 async def test_an_email_that_moves_on_takes_its_person_along(people, facts):

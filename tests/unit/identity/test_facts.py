@@ -6,19 +6,14 @@ from uuid import UUID
 
 import pytest
 
+from rapport.deals.v1 import events_pb2 as deals_events
 from rapport.events.v1.customer_event_pb2 import CustomerEvent
 from rapport.events.v1.events_pb2 import (
     CustomerEventQuarantined,
     QuarantinedEventDiscarded,
     SourceDisabled,
 )
-from services.identity.facts import (
-    deal_without_contact,
-    key_of,
-    opened_with,
-    read_fact,
-    received_at,
-)
+from services.identity.facts import deal_of, key_of, read_fact, received_at
 from tests.identity_world import Facts, at
 
 
@@ -27,8 +22,8 @@ def seen(fact):
     return [(known.type, known.value) for known in fact.identifiers]
 
 
-def read(event, deals=None):
-    return read_fact(event, deals or {})
+def read(event, contacts=None):
+    return read_fact(event, contacts or {})
 
 
 def test_a_key_sorts_by_the_time_of_receipt_then_by_the_event_id():
@@ -213,21 +208,52 @@ def test_an_emptied_field_takes_the_trait_back():
     )
 
 
+def test_a_name_of_what_is_computed_is_not_for_others_to_say():
+    said = {"won_deal_count": 9, "lifetime_value_eur_minor": 1, "lifetime_value": 2}
+    fact = read(Facts().identify(user_id="u1", traits=said))
+    of_contact = read(Facts().contact_created("c1", custom_fields={"deal_stages": "x"}))
+
+    assert fact.traits == (("lifetime_value", "2"),)
+    assert of_contact.traits == ()
+
+
 def test_a_deal_without_a_contact_is_about_nobody():
-    facts = Facts()
-
-    assert read(facts.deal_opened("d1", "")) is None
-    assert opened_with(facts.deal_opened("d1", "")) is None
-    assert read(facts.deal_moved("d1")) is None
+    assert read(Facts().deal_opened("d1", "")) is None
 
 
-def test_a_stage_change_is_about_the_contact_of_the_deal():
-    facts = Facts()
-    opened, moved = facts.deal_opened("d1", "c1"), facts.deal_moved("d1")
-    deal, contact = opened_with(opened)
+def test_a_fact_of_a_deal_is_about_its_contact_and_says_when_it_occurred():
+    moved = Facts().deal_moved("d1", received=9, occurred=4)
+    fact = read(moved, {moved.event_id: "c1"})
 
-    assert deal_without_contact(moved) == deal
-    fact = read(moved, {deal: contact})
+    assert deal_of(moved) == ("acme", "d1")
     assert seen(fact) == [("contact_id", "c1")]
     assert fact.activity.name == "Deal Stage Changed"
     assert fact.activity.resource == "deals/d1"
+    assert fact.occur_time == at(4)
+    assert received_at(fact.key) == at(9)
+
+
+@pytest.mark.parametrize(
+    ("change", "activity"),
+    [
+        (deals_events.DealMovedToPipeline, "Deal Moved To Pipeline"),
+        (deals_events.DealWon, "Deal Won"),
+        (deals_events.DealReopened, "Deal Reopened"),
+        (deals_events.DealContactsChanged, "Deal Contacts Changed"),
+        (deals_events.DealAmountChanged, "Deal Amount Changed"),
+        (deals_events.DealProbabilityOverridden, "Deal Probability Overridden"),
+        (deals_events.DealUndeleted, "Deal Undeleted"),
+    ],
+)
+def test_every_fact_of_a_deal_is_an_activity_of_its_contact(change, activity):
+    event = Facts().deal("d1", change())
+
+    assert read(event, {event.event_id: "c1"}).activity.name == activity
+
+
+@pytest.mark.parametrize("change", [deals_events.PipelineCreated, deals_events.ExchangeRateSet])
+def test_what_is_no_fact_of_a_deal_is_about_nobody(change):
+    event = Facts().event("pipeline-sales", change())
+
+    assert deal_of(event) is None
+    assert read(event, {event.event_id: "c1"}) is None

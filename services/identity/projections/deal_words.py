@@ -1,0 +1,143 @@
+"""What deals say of how they stand and whom they are made with, word by word.
+
+Facts of one deal are one stream, which every consumer reads in order, so whose a fact is was told
+before it. What deals are to their contacts is folded from all of their words whenever it is asked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from services.identity.facts import Deal, deal_of, key_of
+from services.identity.stakes import Stake, stakes
+from services.identity.words import Kind, Word, contact_at, word_of
+from services.kernel.log.recorded import Recorded
+from services.kernel.log.sql import Tx, columns
+
+TABLES = """
+create table {schema}.deal_words (
+    workspace text not null,
+    deal text collate "C" not null,
+    key bytea not null,
+    version bigint not null,
+    occur_time timestamptz not null,
+    kind smallint not null,
+    contact text not null,
+    node text collate "C" not null,
+    stage text not null,
+    amount_minor bigint not null,
+    currency text not null,
+    primary key (workspace, deal, key)
+);
+create index deal_words_by_node on {schema}.deal_words (workspace, node) where node <> '';
+"""
+
+_WORD = "version, key, occur_time, kind, contact, node, stage, amount_minor, currency"
+
+_ADD = f"""
+insert into {{schema}}.deal_words (workspace, deal, {_WORD})
+select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::timestamptz[],
+                     $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[],
+                     $11::text[])
+on conflict do nothing
+returning workspace, deal, key
+"""
+
+_OF_DEALS = f"""
+select workspace, deal, {_WORD}
+from {{schema}}.deal_words
+join unnest($1::text[], $2::text[]) asked (workspace, deal) using (workspace, deal)
+"""
+
+_OF_NODES = f"""
+select workspace, deal, {_WORD}
+from (
+    select distinct w.workspace, w.deal
+    from unnest($1::text[], $2::text[]) asked (workspace, node)
+    join {{schema}}.deal_words w on w.workspace = asked.workspace and w.node = asked.node
+    where w.node <> ''
+) of_nodes
+join {{schema}}.deal_words using (workspace, deal)
+"""
+
+Place = tuple[str, str]  # workspace, node
+Stakes = dict[str, list[Stake]]  # by node
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a batch says of deals.
+
+    `contacts` are the contact ids that facts are about, by the ids of the facts. `news` are the
+    keys of words that were not known before, `stirred` who is or was the contact of their deals,
+    each with the last of these events.
+    """
+
+    contacts: Mapping[UUID, str] = field(default_factory=dict)
+    news: frozenset[bytes] = frozenset()
+    stirred: Mapping[Place, Recorded] = field(default_factory=dict)
+
+
+NOTHING = Heard()
+
+
+async def hear(tx: Tx, schema: str, events: Sequence[Recorded]) -> Heard:
+    """Keeps the words of events, and returns what they say."""
+    told = [(event, deal) for event in events if (deal := deal_of(event)) is not None]
+    if not told:
+        return NOTHING
+    said = {(deal, word.key): word for event, deal in told if (word := word_of(event)) is not None}
+    rows = [(*deal, *_values(word)) for (deal, _), word in sorted(said.items())]
+    added = await tx.fetch(_ADD.format(schema=schema), *columns(rows)) if rows else []
+    news = {((row["workspace"], row["deal"]), row["key"]) for row in added}
+    asked = sorted({deal for _, deal in told})
+    known = _by_deal(await tx.fetch(_OF_DEALS.format(schema=schema), *columns(asked)))
+    contacts, stirred = {}, {}
+    for event, deal in told:
+        key = key_of(event.record_time, event.event_id)
+        contacts[event.event_id] = contact_at(known[deal], (event.version, key))
+        if (deal, key) in news:
+            stirred.update({(deal[0], word.node): event for word in known[deal] if word.node})
+    return Heard(contacts, frozenset(key for _, key in news), stirred)
+
+
+async def load_stakes(
+    tx: Tx, schema: str, places: Iterable[Place], news: frozenset[bytes] = frozenset()
+) -> tuple[Stakes, Stakes]:
+    """Returns what deals are to those behind some nodes: without the news, and with them."""
+    asked = sorted(places)
+    before: Stakes = defaultdict(list)
+    after: Stakes = defaultdict(list)
+    if asked:
+        found = await tx.fetch(_OF_NODES.format(schema=schema), *columns(asked))
+        for words in _by_deal(found).values():
+            older = [word for word in words if word.key not in news]
+            for known, owned in ((older, before), (words, after)):
+                for node, stake in stakes(known).items():
+                    owned[node].append(stake)
+    return before, after
+
+
+def _by_deal(rows: Iterable[Any]) -> dict[Deal, list[Word]]:
+    found: dict[Deal, list[Word]] = defaultdict(list)
+    for workspace, deal, version, key, occur_time, kind, *rest in rows:
+        found[workspace, deal].append(Word(version, key, occur_time, Kind(kind), *rest))
+    return found
+
+
+def _values(word: Word) -> tuple[object, ...]:
+    return (
+        word.version,
+        word.key,
+        word.occur_time,
+        word.kind,
+        word.contact,
+        word.node,
+        word.stage,
+        word.amount_minor,
+        word.currency,
+    )
