@@ -115,7 +115,7 @@ def _of_deals(events):
 
 
 def _deal_at_last(stream):
-    deal = {"state": "open", "stage": "", "is_deleted": False, "amount": None, "won_time": None}
+    deal = {"state": "open", "stage": "", "is_deleted": False}
     times = [stream[0].occur_time]
     for event in stream:
         change = event.event
@@ -129,9 +129,11 @@ def _deal_at_last(stream):
                 deal |= {"state": "open", "stage": change.stage}
             case DealStageChanged():
                 deal["stage"] = change.stage
-            case DealWon() | DealLost():
-                deal |= {"state": name[4:].lower(), "stage": change.closing_stage}
-                deal |= {"amount": change.amount, "won_time": times[-1]}
+            case DealLost():
+                deal |= {"state": "lost", "stage": change.closing_stage}
+            case DealWon():
+                deal |= {"state": "won", "stage": change.closing_stage, "won_time": times[-1]}
+                deal |= {"amount": change.amount, "products": set(change.products)}
     return deal
 
 
@@ -144,6 +146,8 @@ def _told_of(deals):
     if won:
         last = max(deal["won_time"] for deal in won)
         made["last_won_time"] = json.dumps(f"{last:%Y-%m-%dT%H:%M:%S.%f}Z")
+    if products := sorted(set().union(*(deal["products"] for deal in won))):
+        made["products_owned"] = json.dumps(products, separators=(",", ":"))
     for currency in {deal["amount"].currency for deal in won} - {""}:
         amounts = [d["amount"].amount_minor for d in won if d["amount"].currency == currency]
         made[f"lifetime_value_{currency.lower()}_minor"] = str(sum(amounts))

@@ -129,9 +129,11 @@ class Facts:
     def deal_moved(self, deal, stage="s", **times):
         return self.deal(deal, DealStageChanged(stage=stage), **times)
 
-    def deal_won(self, deal, contact, *, amount_minor=0, currency="", **times):
+    def deal_won(self, deal, contact, *, amount_minor=0, currency="", products=(), **times):
         amount = Money(amount_minor=amount_minor, currency=currency) if currency else None
-        won = DealWon(contact=_named(contact), amount=amount, closing_stage="won")
+        won = DealWon(
+            contact=_named(contact), amount=amount, closing_stage="won", products=products
+        )
         return self.deal(deal, won, **times)
 
     def deal_lost(self, deal, contact, **times):
@@ -269,9 +271,13 @@ class DenseHistory:
             return self._facts.deal_opened(deal, contact, **times)
         match choice(["won", "won", "lost", "reopened", "moved", "deleted", "undeleted", "other"]):
             case "won":
-                currency = choice(["", "EUR", "USD"])
                 return self._facts.deal_won(
-                    deal, contact, amount_minor=choice([0, 7, 10**15]), currency=currency, **times
+                    deal,
+                    contact,
+                    amount_minor=choice([0, 7, 10**15]),
+                    currency=choice(["", "EUR", "USD"]),
+                    products=choice([[], ["products/b"], ["products/b", "products/a"]]),
+                    **times,
                 )
             case "lost":
                 return self._facts.deal_lost(deal, contact, **times)

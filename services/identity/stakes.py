@@ -18,6 +18,7 @@ from services.identity.traits import (
     LAST_WON_TIME,
     LOST_DEAL_COUNT,
     OPEN_DEAL_COUNT,
+    PRODUCTS_OWNED,
     WON_DEAL_COUNT,
     Said,
     lifetime_value,
@@ -53,6 +54,7 @@ class Sale:
     time: datetime
     amount_minor: int
     currency: str
+    products: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class _Deal:
         self.stage = word.stage or self.stage
         self.stage_standing = _STANDINGS.get(word.kind, self.stage_standing)
         if word.kind is Kind.WON:
-            self.sale = Sale(moment, word.amount_minor, word.currency)
+            self.sale = Sale(moment, word.amount_minor, word.currency, word.products)
 
 
 def stakes(words: Iterable[Word]) -> dict[str, Stake]:
@@ -160,6 +162,10 @@ def _sold(sold: Sequence[Stake]) -> dict[str, Said]:
         amounts = [sale.amount_minor for sale in _won(stakes_in)]
         value = str(sum(amounts)) if amounts else None
         found[lifetime_value(currency)] = _said(value, _turn_time(stakes_in))
+    delivering = [stake for stake in sold if stake.sale and stake.sale.products]
+    if delivering:
+        products = sorted({name for sale in _won(delivering) for name in sale.products})
+        found[PRODUCTS_OWNED] = _said(_list(products), _turn_time(delivering))
     if sold:
         last = max((sale.time for sale in _won(sold)), default=None)
         found[LAST_WON_TIME] = _said(None if last is None else _moment_text(last), _turn_time(sold))

@@ -22,11 +22,13 @@ OPEN_DEAL_COUNT = "open_deal_count"
 WON_DEAL_COUNT = "won_deal_count"
 LOST_DEAL_COUNT = "lost_deal_count"
 DEAL_STAGES = "deal_stages"
+PRODUCTS_OWNED = "products_owned"
 LAST_WON_TIME = "last_won_time"
 
 # Names of what identity computes: nobody else can say such a trait.
 _COMPUTED = re.compile(
     r"(open|won|lost)_deal_count|deal_stages|lifetime_value_[a-z]{3}_minor|last_won_time"
+    r"|products_owned"
 )
 
 Traits = tuple[tuple[str, str | None], ...]

@@ -68,8 +68,8 @@ class Word:
     """What one fact says of how a deal stands or whom it is made with.
 
     `contact` is the id of the primary contact and `node` its identifier's, both empty for none;
-    `stage` is the one that a move or an ending leads to. Without a currency the amount of what was
-    won is not known.
+    `stage` is the one that a move or an ending leads to. `products` are what was won; without a
+    currency the amount of that is not known.
     """
 
     version: int
@@ -81,6 +81,7 @@ class Word:
     stage: str = ""
     amount_minor: int = 0
     currency: str = ""
+    products: tuple[str, ...] = ()
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -100,6 +101,7 @@ def word_of(event: Recorded) -> Word | None:
     if kind is None:
         return None
     contact, stage, amount = "", "", Money()
+    products: tuple[str, ...] = ()
     match change:
         case DealOpened():
             contact, stage = change.contact, change.stage
@@ -109,6 +111,7 @@ def word_of(event: Recorded) -> Word | None:
             stage = change.stage
         case DealWon():
             stage, amount = change.closing_stage, change.amount
+            products = tuple(change.products)
         case DealLost():
             stage = change.closing_stage
     known = identifier(event.workspace, CONTACT_ID, contact_id_of(contact))
@@ -122,6 +125,7 @@ def word_of(event: Recorded) -> Word | None:
         stage=stage,
         amount_minor=amount.amount_minor,
         currency=amount.currency,
+        products=products,
     )
 
 

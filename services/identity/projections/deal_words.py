@@ -6,6 +6,7 @@ before it. What deals are to their contacts is folded from all of their words wh
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,18 +32,19 @@ create table {schema}.deal_words (
     stage text not null,
     amount_minor bigint not null,
     currency text not null,
+    products text not null,
     primary key (workspace, deal, key)
 );
 create index deal_words_by_node on {schema}.deal_words (workspace, node) where node <> '';
 """
 
-_WORD = "version, key, occur_time, kind, contact, node, stage, amount_minor, currency"
+_WORD = "version, key, occur_time, kind, contact, node, stage, amount_minor, currency, products"
 
 _ADD = f"""
 insert into {{schema}}.deal_words (workspace, deal, {_WORD})
 select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::timestamptz[],
                      $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[],
-                     $11::text[])
+                     $11::text[], $12::text[])
 on conflict do nothing
 returning workspace, deal, key
 """
@@ -124,8 +126,20 @@ async def load_stakes(
 
 def _by_deal(rows: Iterable[Any]) -> dict[Deal, list[Word]]:
     found: dict[Deal, list[Word]] = defaultdict(list)
-    for workspace, deal, version, key, occur_time, kind, *rest in rows:
-        found[workspace, deal].append(Word(version, key, occur_time, Kind(kind), *rest))
+    for row in rows:
+        word = Word(
+            version=row["version"],
+            key=row["key"],
+            occur_time=row["occur_time"],
+            kind=Kind(row["kind"]),
+            contact=row["contact"],
+            node=row["node"],
+            stage=row["stage"],
+            amount_minor=row["amount_minor"],
+            currency=row["currency"],
+            products=tuple(json.loads(row["products"])),
+        )
+        found[row["workspace"], row["deal"]].append(word)
     return found
 
 
@@ -140,4 +154,5 @@ def _values(word: Word) -> tuple[object, ...]:
         word.stage,
         word.amount_minor,
         word.currency,
+        json.dumps(word.products),
     )

@@ -43,6 +43,7 @@ async def ways(world, segment_id):
         trait(1, name="won_deal_count", operator="AT_LEAST"),
         trait(99900, name="lifetime_value_eur_minor", operator="AT_LEAST"),
         trait("won", name="deal_stages", operator="CONTAINS"),
+        trait("products/loom", name="products_owned", operator="CONTAINS"),
         trait("2026-01-01", name="last_won_time", operator="AT_LEAST"),
     ],
 )
@@ -56,7 +57,14 @@ async def test_who_wins_enters_when_it_was_won_and_leaves_when_it_was_reopened(p
     )
     await happens(
         platform,
-        facts.deal_won("d1", "ada", amount_minor=99900, currency="EUR", occurred=3),
+        facts.deal_won(
+            "d1",
+            "ada",
+            amount_minor=99900,
+            currency="EUR",
+            products=["products/desk", "products/loom"],
+            occurred=3,
+        ),
     )
     assert len(await platform.members("customers")) == 1
     await happens(platform, facts.deal_reopened("d1", occurred=5))

@@ -110,6 +110,21 @@ def test_of_two_wins_the_one_that_stays_is_the_last(facts):
     assert found["last_won_time"] == ("2026-01-01T00:02:00.000000Z", 6)
 
 
+def test_products_are_owned_once_and_as_long_as_a_deal_that_sold_them_is_won(facts):
+    history = [
+        facts.deal_opened("d1", "ada", occurred=1),
+        facts.deal_won("d1", "ada", products=["products/loom", "products/desk"], occurred=2),
+        facts.deal_opened("d2", "ada", occurred=1),
+        facts.deal_won("d2", "ada", products=["products/loom"], occurred=3),
+        facts.deal_reopened("d1", occurred=4),
+        facts.deal_deleted("d2", occurred=5),
+    ]
+
+    assert traits(*history[:4])["products_owned"] == (["products/desk", "products/loom"], 3)
+    assert traits(*history[:5])["products_owned"] == (["products/loom"], 4)
+    assert traits(*history)["products_owned"] == (None, 5)
+
+
 def test_a_lost_deal_is_counted_as_lost(facts):
     found = traits(
         facts.deal_opened("d1", "ada", occurred=1), facts.deal_lost("d1", "ada", occurred=2)
