@@ -32,7 +32,7 @@ create table {schema}.deal_words (
     stage text not null,
     amount_minor bigint not null,
     currency text not null,
-    products text not null,
+    products text,
     primary key (workspace, deal, key)
 );
 create index deal_words_by_node on {schema}.deal_words (workspace, node) where node <> '';
@@ -65,6 +65,9 @@ from (
 ) of_nodes
 join {{schema}}.deal_words using (workspace, deal)
 """
+
+# Looked up: to make an enum's member of its number costs more than all else about a word.
+_KINDS = {int(kind): kind for kind in Kind}
 
 Place = tuple[str, str]  # workspace, node
 Stakes = dict[str, list[Stake]]  # by node
@@ -118,8 +121,10 @@ async def load_stakes(
         found = await tx.fetch(_OF_NODES.format(schema=schema), *columns(asked))
         for words in _by_deal(found).values():
             older = [word for word in words if word.key not in news]
-            for known, owned in ((older, before), (words, after)):
-                for node, stake in stakes(known).items():
+            now = stakes(words)
+            then = now if len(older) == len(words) else stakes(older)
+            for known, owned in ((then, before), (now, after)):
+                for node, stake in known.items():
                     owned[node].append(stake)
     return before, after
 
@@ -131,13 +136,13 @@ def _by_deal(rows: Iterable[Any]) -> dict[Deal, list[Word]]:
             version=row["version"],
             key=row["key"],
             occur_time=row["occur_time"],
-            kind=Kind(row["kind"]),
+            kind=_KINDS[row["kind"]],
             contact=row["contact"],
             node=row["node"],
             stage=row["stage"],
             amount_minor=row["amount_minor"],
             currency=row["currency"],
-            products=tuple(json.loads(row["products"])),
+            products=tuple(json.loads(row["products"])) if row["products"] else (),
         )
         found[row["workspace"], row["deal"]].append(word)
     return found
@@ -154,5 +159,5 @@ def _values(word: Word) -> tuple[object, ...]:
         word.stage,
         word.amount_minor,
         word.currency,
-        json.dumps(word.products),
+        json.dumps(word.products) if word.products else None,
     )
