@@ -64,11 +64,14 @@ async def export(stub: Any, ask: Ask, wish: Wish) -> int:
 
 def _wish(words: Sequence[str]) -> Wish:
     parser = argparse.ArgumentParser(prog="make export-deals")
-    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--file", type=Path)
     parser.add_argument("--changes", action="store_true")
     parser.add_argument("--at", default="")
     parser.add_argument("--filter", default="")
-    return Wish(**vars(parser.parse_args(words)))
+    said = parser.parse_args(words)
+    if said.file is None:
+        parser.error("say FILE=…")
+    return Wish(**vars(said))
 
 
 async def _run(dev: dict[str, Any], wish: Wish) -> int:

@@ -112,7 +112,7 @@ class ImportingDeals:
                 writer.writerow((bad.line, bad.deal_id, bad.column, bad.reason, bad.detail))
         self.teller.line(
             escape(
-                f"  all {number(len(self.wrong))} are in {self.wrong_file}: mend {name}, "
+                f"  {pieces(len(self.wrong), 'rows')} in {self.wrong_file}: mend {name}, "
                 "and run this again"
             )
         )
@@ -130,11 +130,14 @@ def lines_of(file: Path) -> Iterator[str]:
 
 def _wish(words: Sequence[str]) -> Wish:
     parser = argparse.ArgumentParser(prog="make import-deals")
-    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--file", type=Path)
     parser.add_argument("--check-only", action="store_true")
     parser.add_argument("--currency", default="")
     parser.add_argument("--dates", default="")
-    return Wish(**vars(parser.parse_args(words)))
+    said = parser.parse_args(words)
+    if said.file is None:
+        parser.error("say FILE=…")
+    return Wish(**vars(said))
 
 
 async def _run(settings: Settings, dev: dict[str, Any], wish: Wish) -> bool:

@@ -54,10 +54,8 @@ def moment_of(text: str, date_format: str = "") -> datetime:
             found = datetime.fromisoformat(text)
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        wanted = date_format or "2026-03-01 or 2026-03-01T12:00:00Z"
-        raise ValueError(
-            f"{text!r} is no time such as {wanted}: say DATES=… such as DATES=%d.%m.%Y"
-        ) from error
+        wanted = date_format or "2026-03-01: say how it is written, such as DATES=%d.%m.%Y"
+        raise ValueError(f"{text!r} is no time such as {wanted}") from error
 
 
 def is_day(text: str) -> bool:

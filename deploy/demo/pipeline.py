@@ -42,8 +42,10 @@ async def show_pipeline(door: Door, teller: Teller, cases: Sequence[ImportedDeal
     board = await door.ask(door.deals.GetDealBoard, GetDealBoardRequest(filter=FILTER))
     open_now = sum(stage.deal_count for stage in board.stages)
     hold(open_now == 0, f"no case is open any more, not {open_now}")
-    share = round(100 * found["won"] / max(1, found.total()))
-    teller.step("now", f"{found['won']} won, {found['lost']} lost, none open: {share} % are won")
+    share = 100 * found["won"] / max(1, found.total())
+    teller.step(
+        "now", f"{found['won']} won, {found['lost']} lost, none open: {share:.1f} % are won"
+    )
     rows = await _changes(door)
     was = standing([row for row in rows if row[0] in ours], DAY)
     hold(was == expected_standing(cases, DAY), f"{DAY:%Y-%m-%d} is told as it was in the file")
