@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_OPEN,
     DEAL_STATE_UNSPECIFIED,
+    DealDetails,
     LoseDealRequest,
     MoveDealStageRequest,
     MoveDealToPipelineRequest,
@@ -46,6 +47,7 @@ WORTH: Final = frozenset(
         "expected_close_time",
         "forecast_category_override",
         "probability_bp_override",
+        "line_items",
     }
 )
 """The fields that a forecast is made of."""
@@ -101,7 +103,7 @@ def tell(now: datetime, pipelines: Mapping[str, Pipeline], imported: ImportedDea
     story = _Story(now, pipelines)
     where: Callable[[str], str] = _of_opening
     try:
-        story.go_on([_opening(imported)])
+        story.go_on([_opening(imported), *_lines(name, imported)])
         for step in _steps(pipelines, imported.changes):
             change = imported.changes[step.place]
             where = _of_change(step.place)
@@ -148,6 +150,13 @@ def _opening(imported: ImportedDeal) -> OpenDealRequest:
     if details.HasField("probability_bp_override"):
         opening.probability_bp_override = details.probability_bp_override
     return opening
+
+
+def _lines(name: str, imported: ImportedDeal) -> Iterator[UpdateDealRequest]:
+    """What gives a deal the lines that it was opened with, which an opening does not tell."""
+    if imported.details.HasField("line_items"):
+        lines = DealDetails(line_items=imported.details.line_items)
+        yield UpdateDealRequest(name=name, deal=lines, occur_time=imported.open_time)
 
 
 def _steps(
@@ -258,7 +267,7 @@ def _of_opening(field: str) -> str:
     if field == "occur_time":
         return "open_time"
     is_own = field in {"", "deal_id", "stage"} or field.startswith("changes[")
-    return field if is_own else f"details.{field}"
+    return field if is_own else f"details.{field.removeprefix('deal.')}"
 
 
 def _of_change(place: int) -> Callable[[str], str]:

@@ -85,8 +85,9 @@ class DealExportsService(DealExportsServiceServicer):
             raise InvalidArgument.of("read_time", "must be what the first page answered")
         pool, clock = self._kernel.pool, self._kernel.clock
         asked = await read_moment(pool, clock, request)
-        now = timestamp_of(await present(pool, clock))
-        return asked or await sealed(pool, clock, now, "read_time")
+        if asked is not None:
+            return asked
+        return await sealed(pool, clock, timestamp_of(await present(pool, clock)), "read_time")
 
     async def _changes(self, row: Row) -> list[list[str]]:
         """All that happened to a deal until it was what this row is."""

@@ -5,7 +5,9 @@ import pytest
 from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.events_pb2 import DealLost, DealOpened, DealReopened, DealWon
 from rapport.deals.v1.imports_pb2 import ImportedDeal, ImportedDealChange
+from rapport.deals.v1.lines_pb2 import LineItem, LineItems
 from rapport.deals.v1.service_pb2 import DealDetails
+from rapport.deals.v1.values_pb2 import FORECAST_CATEGORY_COMMIT, DealContact
 from services.deals.deciders.deal_import import recorder, tell
 from services.deals.pipeline import STARTING, STARTING_ID
 from services.kernel.errors import Aborted
@@ -69,6 +71,38 @@ def test_a_deal_is_told_from_its_opening_to_its_end():
         occur_time=ago(70),
         owner="members/kim",
     )
+
+
+def test_every_detail_may_be_there_from_the_opening_as_if_it_changed_then():
+    lines = LineItems(currency="EUR", items=[LineItem(display_name="Loom", unit_price="1")])
+    full = DealDetails(
+        display_name="Looms",
+        contacts=[DealContact(contact="contacts/ada", role="buyer")],
+        company="companies/acme",
+        owner="members/kim",
+        team="teams/north",
+        amount=euros(100),
+        expected_close_time=ago(1),
+        next_step="call",
+        custom_fields={"size": "xl"},
+        forecast_category_override=FORECAST_CATEGORY_COMMIT,
+        probability_bp_override=0,
+        line_items=lines,
+    )
+    assert len(DealDetails.DESCRIPTOR.fields) == len(full.ListFields())
+
+    opened = tell(NOW, PIPELINES, deal(details=full))
+    changed_at_once = tell(
+        NOW,
+        PIPELINES,
+        deal(ImportedDealChange(occur_time=ago(100), details=full)),
+    )
+
+    assert ((), ()) == (opened.wrong, changed_at_once.wrong)
+    assert opened.states[-1] == changed_at_once.states[-1]
+    full.line_items.items[0].unit_price = "x"
+    (wrong,) = tell(NOW, PIPELINES, deal(details=full)).wrong
+    assert "details.line_items.items[0].unit_price" == wrong.field
 
 
 def test_changes_may_come_in_any_order():
