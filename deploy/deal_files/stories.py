@@ -192,6 +192,8 @@ def tellings_of(
     kind = stages.kind(stage) if stage else STAGE_KIND_OPEN
     if "state" in fields:
         kind = read_cell(line, "state", kind_of, fields["state"])
+        if stage and stages.kind(stage) not in {STAGE_KIND_OPEN, kind}:
+            raise BadCell(line, "state", f"{fields['state']!r} is no state to be in {stage} with")
     if kind == STAGE_KIND_OPEN:
         expected = fields.get("close_date")
         about |= {"expected_close_time": expected} if expected else {}

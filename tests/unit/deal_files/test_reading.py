@@ -94,6 +94,15 @@ def test_a_state_ends_a_deal_from_the_stage_that_is_told():
     )
 
 
+def test_a_state_and_a_stage_do_not_contradict_each_other():
+    header = "deal_id,stage,state,open_time,close_time"
+
+    for state in ("lost", "open"):
+        row = f"a,won,{state},2026-01-01,2026-02-01"
+        assert (2, "state") == wrong(header, row)[:2]
+    assert (2, "state") == wrong(header, "a,won,pending,2026-01-01,2026-02-01")[:2]
+
+
 def test_changes_become_deals_in_the_order_of_time():
     deal = only(
         "Deal ID;Property;Value;Timestamp",
