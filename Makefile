@@ -4,10 +4,10 @@ READY := .venv/.ready
 CLIENTS := tests/e2e/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen demo up down operate import test check fmt bench lock
+.PHONY: help setup gen demo up down operate import import-deals export-deals test check fmt bench lock
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) gen ## Make .venv from requirements.lock and generate the protos
 
@@ -26,6 +26,14 @@ operate: gen ## Operate a service of make up: make operate S=identity DO="rebuil
 import: gen ## Import a file into the platform of make up: make import FILE=orders.csv CHECK=1
 	@$(BIN)/python -m deploy.importing $(if $(FILE),--file $(FILE)) $(if $(MAPPING),--mapping $(MAPPING)) \
 	  $(if $(SOURCE),--source $(SOURCE)) $(if $(CHECK),--check-only) $(if $(UNDO),--undo $(UNDO))
+
+import-deals: gen ## Import deals with their histories: make import-deals FILE=deals.csv CHECK=1
+	@$(BIN)/python -m deploy.import_deals $(if $(FILE),--file $(FILE)) $(if $(CHECK),--check-only) \
+	  $(if $(CURRENCY),--currency $(CURRENCY)) $(if $(DATES),--dates '$(DATES)')
+
+export-deals: gen ## Export deals, or all that happened to them: make export-deals FILE=deals.csv CHANGES=1
+	@$(BIN)/python -m deploy.export_deals $(if $(FILE),--file $(FILE)) $(if $(CHANGES),--changes) \
+	  $(if $(AT),--at $(AT)) $(if $(FILTER),--filter '$(FILTER)')
 
 test: gen $(CLIENTS)/node_modules/.ready ## Run every tier but bench, against real PostgreSQL and NATS
 	$(BIN)/pytest -n auto $(T)

@@ -19,6 +19,8 @@ from rapport.deals.v1 import (
     pipelines_pb2,
     quotes_pb2,
 )
+from rapport.deals.v1 import exports_pb2 as deal_exports_pb2
+from rapport.deals.v1 import imports_pb2 as deal_imports_pb2
 from rapport.deals.v1 import service_pb2 as deals_pb2
 from rapport.events.v1 import (
     imports_pb2,
@@ -41,6 +43,8 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
         "contacts": (contacts_pb2.DESCRIPTOR.services_by_name["ContactsService"],),
         "deals": (
             deals_pb2.DESCRIPTOR.services_by_name["DealsService"],
+            deal_imports_pb2.DESCRIPTOR.services_by_name["DealImportsService"],
+            deal_exports_pb2.DESCRIPTOR.services_by_name["DealExportsService"],
             pipelines_pb2.DESCRIPTOR.services_by_name["PipelinesService"],
             currencies_pb2.DESCRIPTOR.services_by_name["CurrenciesService"],
             contracts_pb2.DESCRIPTOR.services_by_name["ContractsService"],

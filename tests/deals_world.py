@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from deploy.deal_files.stages import Stages
+from rapport.deals.v1 import pipelines_pb2 as pb
 from services.deals.deciders.deal import decider_at
-from services.deals.pipeline import STARTING, STARTING_ID, stage_name
+from services.deals.pipeline import STARTING, STARTING_ID, settings_of, stage_name
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -29,3 +31,22 @@ def at(moment):
 def ago(days):
     """So many days before now, as facts and requests tell it."""
     return at(NOW - days * DAY)
+
+
+def told_stages(pipelines):
+    """The stages of these pipelines, by their ids, as a reader of files knows them."""
+    return Stages(
+        pb.Pipeline(
+            name=f"pipelines/{pipeline_id}",
+            display_name=pipeline.display_name,
+            stages=[
+                pb.Stage(
+                    name=stage_name(pipeline_id, stage.stage_id),
+                    settings=settings_of(stage),
+                    state=pb.PIPELINE_STATE_ACTIVE,
+                )
+                for stage in pipeline.stages
+            ],
+        )
+        for pipeline_id, pipeline in pipelines.items()
+    )

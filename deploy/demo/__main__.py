@@ -21,12 +21,14 @@ from typing import Any
 import httpx
 import uvloop
 
+from deploy.demo import b2b_deals
 from deploy.demo.answers import show_answers
 from deploy.demo.collecting import show_collection
 from deploy.demo.door import Door, open_door, reason_of
 from deploy.demo.freight import ContactFreight, CustomerEventFreight, DealFreight
 from deploy.demo.generated import SEED, world
 from deploy.demo.loading import Loaded, load
+from deploy.demo.pipeline import show_pipeline
 from deploy.demo.report import problems_of, report
 from deploy.demo.sources import absent, present
 from deploy.demo.story import BrokenClaim, Story, new_person
@@ -66,6 +68,14 @@ async def load_directory(door: Door, teller: Teller, directory: Path) -> list[Lo
     return [await load(door, known.read(source), known.freight, teller) for known, source in found]
 
 
+async def show_cases(door: Door, teller: Teller, directory: Path) -> None:
+    """Tells what became of the sales cases that lie in a directory, if there are any."""
+    for known, source in present(directory):
+        if known.folder == b2b_deals.DATASET:
+            cases = [item.message for item in b2b_deals.read(source).items]
+            await show_pipeline(door, teller, cases)
+
+
 async def load_generated(door: Door, teller: Teller) -> list[Loaded]:
     """Loads the world that is made up."""
     teller.heading(f'Loading a GENERATED world: nobody in it exists (seed "{SEED}")')
@@ -89,6 +99,8 @@ async def run(settings: Settings, teller: Teller, directory: Path | None) -> lis
         new = sum(loaded.accepted for loaded in loads)
         known = sum(loaded.known for loaded in loads)
         teller.line(f"  {number(new)} new, {number(known)} already there from an earlier run")
+        if directory is not None:
+            await show_cases(door, teller, directory)
         story = Story(door, teller, new_person(secrets.token_hex(4)))
         await story.tell()
         await show_answers(story)

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.message import Message
 
 from rapport.contacts.v1.service_pb2 import CreateContactRequest
+from rapport.deals.v1.imports_pb2 import ImportedDeal
 from rapport.deals.v1.service_pb2 import (
     LoseDealRequest,
     MoveDealStageRequest,
@@ -39,7 +40,7 @@ class DealToTell:
     steps: tuple[Step, ...]
 
 
-Sendable = CustomerEvent | CreateContactRequest | DealToTell
+Sendable = CustomerEvent | CreateContactRequest | DealToTell | ImportedDeal
 M = TypeVar("M", bound=Sendable)
 
 

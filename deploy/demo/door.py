@@ -23,6 +23,9 @@ from google.protobuf.message import Message
 from deploy.demo.cargo import serialized
 from gateway.catalog import PUBLIC
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
+from rapport.deals.v1.exports_pb2_grpc import DealExportsServiceStub
+from rapport.deals.v1.imports_pb2_grpc import DealImportsServiceStub
+from rapport.deals.v1.pipelines_pb2_grpc import PipelinesServiceStub
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
 from rapport.events.v1.imports_pb2_grpc import ImportsServiceStub
 from rapport.events.v1.orders_pb2_grpc import OrdersServiceStub
@@ -57,6 +60,9 @@ class Door:
 
     contacts: ContactsServiceStub
     deals: DealsServiceStub
+    pipelines: PipelinesServiceStub
+    deal_imports: DealImportsServiceStub
+    deal_exports: DealExportsServiceStub
     events: EventsServiceStub
     sources: SourcesServiceStub
     tracking_plans: TrackingPlansServiceStub
@@ -124,6 +130,9 @@ async def open_door(dev: Mapping[str, Any]) -> AsyncIterator[Door]:
         yield Door(
             contacts=ContactsServiceStub(channel),
             deals=DealsServiceStub(channel),
+            pipelines=PipelinesServiceStub(channel),
+            deal_imports=DealImportsServiceStub(channel),
+            deal_exports=DealExportsServiceStub(channel),
             events=EventsServiceStub(channel),
             sources=SourcesServiceStub(channel),
             tracking_plans=TrackingPlansServiceStub(channel),

@@ -1,4 +1,4 @@
-"""The three kinds of what is sent: how each is sent, recognised and listed through the gateway."""
+"""The kinds of what is sent: how each is sent, recognised and listed through the gateway."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from deploy.deal_files.sending import outcome_of, send
 from deploy.demo.cargo import Cargo, DealToTell, Item, M
 from deploy.demo.door import Door, reason_of, with_request_id
 from rapport.contacts.v1.service_pb2 import Contact, CreateContactRequest, ListContactsRequest
+from rapport.deals.v1.imports_pb2 import ImportDealResult, ImportedDeal
 from rapport.deals.v1.service_pb2 import (
     Deal,
     ListDealsRequest,
@@ -159,10 +161,39 @@ class DealFreight:
         self, door: Door, cargo: Cargo[DealToTell], sent: Sent
     ) -> AsyncIterator[tuple[str, Message]]:
         del sent  # The view of deals is read at once.
-        request = ListDealsRequest(page_size=PAGE_SIZE, filter=cargo.filter)
-        async for page in pages(door, door.deals.ListDeals, request):
-            for found in page.deals:
-                yield key_of(found), found
+        async for found in listed_deals(door, cargo.filter):
+            yield found
+
+
+class ImportedDealFreight:
+    """Deals with histories, in batches."""
+
+    noun = "deals"
+
+    async def send(self, door: Door, cargo: Cargo[ImportedDeal], sent: Sent, told: Told) -> None:
+        async def ask(method: Any, request: Any) -> Any:
+            return await door.ask(method, request, within_s=COMMAND_WITHIN_S)
+
+        def file(result: ImportDealResult) -> None:
+            _file_deal(sent, result)
+            told(1)
+
+        await send(door.deal_imports, ask, [item.message for item in cargo.items], file)
+
+    async def walk(
+        self, door: Door, cargo: Cargo[ImportedDeal], sent: Sent
+    ) -> AsyncIterator[tuple[str, Message]]:
+        del sent
+        async for found in listed_deals(door, cargo.filter):
+            yield found
+
+
+async def listed_deals(door: Door, asked: str) -> AsyncIterator[tuple[str, Deal]]:
+    """Lists the deals that match a filter, with their keys."""
+    request = ListDealsRequest(page_size=PAGE_SIZE, filter=asked)
+    async for page in pages(door, door.deals.ListDeals, request):
+        for found in page.deals:
+            yield key_of(found), found
 
 
 async def tell_deal(door: Door, deal: DealToTell) -> str:
@@ -248,6 +279,19 @@ def _file(sent: Sent, key: str, receipt: Receipt) -> None:
             sent.known.add(key)
         case _:
             sent.refused[key] = f"{receipt.reason}: {receipt.detail}"
+
+
+def _file_deal(sent: Sent, result: ImportDealResult) -> None:
+    key = result.name.partition("/")[2]
+    match outcome_of(result):
+        case "IMPORTED":
+            sent.accepted.add(key)
+        case "UNCHANGED":
+            sent.known.add(key)
+        case _:
+            sent.refused[key] = "; ".join(
+                f"{error.reason}: {error.field}: {error.detail}" for error in result.errors
+            )
 
 
 def _refuse(sent: Sent, key: str, error: RapportError, *, existing: str) -> None:

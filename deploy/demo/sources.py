@@ -9,7 +9,12 @@ from typing import Any, Final
 
 from deploy.demo import access_log, b2b_deals, online_retail, people
 from deploy.demo.cargo import Cargo, Source
-from deploy.demo.freight import ContactFreight, CustomerEventFreight, DealFreight, Freight
+from deploy.demo.freight import (
+    ContactFreight,
+    CustomerEventFreight,
+    Freight,
+    ImportedDealFreight,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class KnownSet:
 SETS: Final = (
     KnownSet("online_retail", "*.csv*", online_retail.read, CustomerEventFreight()),
     KnownSet("access_log", "*.log*", access_log.read, CustomerEventFreight()),
-    KnownSet("b2b_deals", "*.csv*", b2b_deals.read, DealFreight()),
+    KnownSet("b2b_deals", "*.csv*", b2b_deals.read, ImportedDealFreight()),
     KnownSet("people", "*.csv*", people.read, ContactFreight()),
 )
 

@@ -8,8 +8,12 @@ from rapport.deals.v1 import (
     currencies_pb2,
     currencies_pb2_grpc,
     events_pb2,
+    exports_pb2,
+    exports_pb2_grpc,
     forecasts_pb2,
     forecasts_pb2_grpc,
+    imports_pb2,
+    imports_pb2_grpc,
     pipelines_pb2,
     pipelines_pb2_grpc,
     quotes_pb2,
@@ -26,6 +30,8 @@ from services.deals.projections.quotas import QuotasView
 from services.deals.projections.quote_rows import QuotesView
 from services.deals.service.contracts import ContractsService
 from services.deals.service.currencies import CurrenciesService
+from services.deals.service.deal_exports import DealExportsService
+from services.deals.service.deal_imports import DealImportsService
 from services.deals.service.deals import DealsService
 from services.deals.service.forecasts import ForecastsService
 from services.deals.service.pipelines import PipelinesService
@@ -42,6 +48,8 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
     """What the service answers."""
     return (
         served(service_pb2, service_pb2_grpc, DealsService(kernel)),
+        served(imports_pb2, imports_pb2_grpc, DealImportsService(kernel)),
+        served(exports_pb2, exports_pb2_grpc, DealExportsService(kernel)),
         served(pipelines_pb2, pipelines_pb2_grpc, PipelinesService(kernel)),
         served(currencies_pb2, currencies_pb2_grpc, CurrenciesService(kernel)),
         served(contracts_pb2, contracts_pb2_grpc, ContractsService(kernel)),

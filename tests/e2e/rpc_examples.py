@@ -186,6 +186,17 @@ EXAMPLES = {
         {"name": "deals/{id}"},
     ],
     "LoseDeal": [DEAL, {"name": "deals/{id}", "reason": "price"}],
+    "ImportDeals": [
+        {
+            "deals": [
+                {
+                    "deal_id": "{id}",
+                    "details": {"display_name": "A deal"},
+                    "open_time": "2026-01-02T03:04:05Z",
+                }
+            ]
+        }
+    ],
     "CreatePipeline": [PIPELINE],
     "RenamePipeline": [PIPELINE, {"name": "pipelines/{id}", "display_name": "Another"}],
     "ArchivePipeline": [PIPELINE, {"name": "pipelines/{id}"}],

@@ -158,6 +158,7 @@ def test_the_command_line_says_what_is_absent_and_exits_0(demo, tmp_path):
     assert 0 == status, said
     assert "Using the platform that runs" in said
     assert "absent      online_retail, access_log, people" in said
+    assert "What the pipeline says of the cases" in said
 
 
 def test_input_that_the_platform_has_otherwise_makes_it_exit_1(demo, tmp_path):

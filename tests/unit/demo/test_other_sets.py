@@ -1,12 +1,18 @@
 """Each row of a log, a list of deals or a list of people is sent, or refused with its reason."""
 
+from datetime import UTC, datetime
+
 import orjson
 import pytest
 
-from deploy.demo import access_log, b2b_deals, people
+from deploy.demo import access_log, b2b_deals, b2b_history, people, pipeline
 from deploy.demo.cargo import Source, total
 from rapport.contacts.v1.service_pb2 import Contact
-from rapport.deals.v1.service_pb2 import Deal, DealState, LoseDealRequest, WinDealRequest
+from rapport.deals.v1.service_pb2 import Deal, DealState
+from services.deals.deal_cells import change_cells, history_of
+from services.deals.deciders.deal_import import tell
+from services.deals.pipeline import STARTING, STARTING_ID
+from services.kernel.log.recorded import timestamp_of, utc
 
 VISIT = (
     '10.0.0.1 - - [17/May/2015:10:05:03 +0200] "GET /a?b=1 HTTP/1.1" 200 203 '
@@ -77,18 +83,55 @@ def test_a_quote_inside_an_agent_does_not_end_it(source):
 
 
 def test_a_case_is_a_deal_that_ends_as_it_ended(source):
-    text = '"Product";"Comp_size";"Status"\n"Product A";"Mid";"Won"\n"Product B";"Big";"Lost"\n'
+    text = '"Product";"Seller";"Status"\n"Product A";"Seller 6";"Won"\n"Product B";"";"Lost"\n'
 
     won, lost = (item.message for item in b2b_deals.read(source("d.csv", text)).items)
 
-    assert {"product": "Product A", "comp_size": "Mid", "dataset": "b2b_deals"} == dict(
-        won.opening.custom_fields
+    assert {
+        "product": "Product A",
+        "seller": "Seller 6",
+        "dataset": "b2b_deals",
+        "made_up": "dates and amounts",
+    } == dict(won.details.custom_fields)
+    assert ("b2b-case-1", "members/seller-6") == (won.deal_id, won.details.owner)
+    assert b2b_history.WON == won.changes[-1].stage
+    assert (b2b_history.LOST, "not recorded in the source") == (
+        lost.changes[-1].stage,
+        lost.changes[-1].lost_reason,
     )
-    assert (WinDealRequest(name="deals/b2b-1"),) == won.steps
-    reason = "not recorded in the source"
-    assert (LoseDealRequest(name="deals/b2b-2", reason=reason),) == lost.steps
-    assert not won.opening.HasField("amount")
-    assert not won.opening.HasField("expected_close_time")
+
+
+def test_histories_are_made_up_the_same_each_time_and_are_possible(source):
+    text = '"Product";"Status"\n' + '"A";"Won"\n"B";"Lost"\n' * 60
+
+    cases, again = (
+        [item.message for item in b2b_deals.read(source("d.csv", text)).items] for _ in range(2)
+    )
+
+    assert cases == again
+    for case in cases:
+        found = tell(datetime(2025, 12, 31, tzinfo=UTC), {STARTING_ID: STARTING}, case)
+        assert () == found.wrong
+        times = [change.occur_time.ToNanoseconds() for change in case.changes]
+        assert times == sorted(times)
+        assert 2024 == case.open_time.ToDatetime().year
+
+
+def test_how_a_pipeline_stood_is_told_by_its_history_as_by_the_cases(source):
+    text = '"Product";"Status"\n' + '"A";"Won"\n"B";"Lost"\n' * 60
+    cases = [item.message for item in b2b_deals.read(source("d.csv", text)).items]
+    now = datetime(2025, 12, 31, tzinfo=UTC)
+    rows = []
+    for case in cases:
+        facts = tell(now, {STARTING_ID: STARTING}, case).facts
+        told = [(utc(fact.occur_time), fact) for fact in facts]
+        rows += change_cells(case.deal_id, history_of(told))
+
+    was = pipeline.standing(rows, pipeline.DAY)
+
+    assert was == pipeline.expected_standing(cases, pipeline.DAY)
+    assert {"qualification", "proposal", "negotiation"} == set(was)
+    assert {} == pipeline.standing(rows, now)
 
 
 @pytest.mark.parametrize("row", ['"A";"Perhaps"', '"A"', '"A";"Won";"more"'])
@@ -96,7 +139,7 @@ def test_a_case_without_an_end_we_know_is_refused(source, row):
     cargo = b2b_deals.read(source("d.csv", f'"Product";"Status"\n{row}\n"B";"Won"\n'))
 
     assert [2] == [refused.line for refused in cargo.refused]
-    assert ["b2b-2"] == [item.key for item in cargo.items]
+    assert ["b2b-case-2"] == [item.key for item in cargo.items]
 
 
 def test_a_row_of_people_is_a_contact_with_its_cells_stripped(source):
@@ -128,10 +171,16 @@ def test_a_row_of_people_that_does_not_fit_is_refused(source):
 def test_a_deal_and_a_contact_count_as_their_rows_do(source):
     text = '"Product";"Comp_size";"Status"\n"Product A";"Mid";"Won"\n'
     (case,) = b2b_deals.read(source("d.csv", text)).items
+    state = tell(datetime(2025, 12, 31, tzinfo=UTC), {STARTING_ID: STARTING}, case.message).states[
+        -1
+    ]
     found = Deal(
-        name="deals/b2b-1",
+        name="deals/b2b-case-1",
         state=DealState.DEAL_STATE_WON,
-        custom_fields=case.message.opening.custom_fields,
+        amount=state.amount,
+        open_time=timestamp_of(state.open_time),
+        close_time=timestamp_of(state.close_time),
+        custom_fields=state.custom_fields,
     )
     ada, _ = people.read(source("set1.csv", PEOPLE)).items
     known = Contact(

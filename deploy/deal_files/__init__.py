@@ -1,0 +1,1 @@
+"""Files of deals: what `make import-deals` reads."""
