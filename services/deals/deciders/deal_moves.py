@@ -35,7 +35,7 @@ from rapport.deals.v1.values_pb2 import (
 )
 from services.deals.pipeline import split_stage, stage_name
 from services.kernel.errors import FailedPrecondition, FieldViolation, InvalidArgument
-from services.kernel.log.recorded import timestamp_of, utc
+from services.kernel.log.recorded import storable, timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -240,7 +240,7 @@ def told_time(now: datetime, command: Any, earliest: datetime | None) -> Timesta
     if not command.HasField("occur_time"):
         return timestamp_of(max(now, earliest or now))
     try:
-        moment = utc(command.occur_time)
+        moment = storable(command.occur_time)
     except OverflowError as error:
         raise InvalidArgument.of("occur_time", "lies outside the calendar") from error
     if moment > now:

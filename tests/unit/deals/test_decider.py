@@ -34,6 +34,7 @@ from services.deals.pipeline import STARTING
 from services.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.kernel.testing import Spec
 from tests.deals_world import (
+    FIRST,
     LOST_STAGE,
     NOW,
     PROPOSAL,
@@ -204,6 +205,7 @@ def test_an_amount_that_nobody_gave_is_not_zero():
         ("stage", {"stage": "proposal"}),
         ("expected_close_time", {"expected_close_time": Timestamp(seconds=2**60)}),
         ("occur_time", {"occur_time": Timestamp(seconds=2**60)}),
+        ("occur_time", {"occur_time": FIRST}),
         ("occur_time", {"occur_time": ago(-1)}),
         ("contacts", {"contacts": [ADA], "contact": "contacts/bob"}),
         ("contacts[1].contact", {"contacts": [ADA, ADA]}),
