@@ -70,8 +70,13 @@ class Placed:
         return stage_name(self.pipeline_id, self.stage.stage_id)
 
     @classmethod
-    def named(cls, pipelines: Mapping[str, Pipeline], name: str, kind: StageKind.ValueType) -> Self:
-        """The stage with this name; refuses one that is unknown, of another kind or archived."""
+    def named(
+        cls, pipelines: Mapping[str, Pipeline], name: str, kind: StageKind.ValueType, own: str = ""
+    ) -> Self:
+        """The stage with this name; refuses one that is unknown, of another kind or archived.
+
+        An archived pipeline is closed to all deals but those whose `own` it is.
+        """
         ids = split_stage(name)
         pipeline = pipelines.get(ids[0]) if ids else None
         stage = pipeline.stage(ids[1]) if ids and pipeline else None
@@ -82,7 +87,7 @@ class Placed:
             found = StageKind.Name(stage.kind).removeprefix("STAGE_KIND_")
             raise InvalidArgument.of("stage", f"{name} is of kind {found}, not {wanted}")
         for resource, is_archived in (
-            (f"pipelines/{ids[0]}", pipeline.is_archived),
+            (f"pipelines/{ids[0]}", pipeline.is_archived and own != f"pipelines/{ids[0]}"),
             (name, stage.is_archived),
         ):
             if is_archived:
@@ -125,7 +130,7 @@ def move(
     state: State,
 ) -> Sequence[Message]:
     """A deal moves while it is open; the stage it is in already is no news."""
-    placed = Placed.named(pipelines, command.stage, STAGE_KIND_OPEN)
+    placed = Placed.named(pipelines, command.stage, STAGE_KIND_OPEN, state.pipeline)
     still_open(command.name, state)
     if placed.name == state.stage:
         return []
@@ -205,7 +210,8 @@ def reopen(
     """A closed deal goes back to the stage it was closed from, or to one that is named."""
     if state.state == DEAL_STATE_OPEN:
         return []
-    placed = Placed.named(pipelines, command.stage or state.closed_from, STAGE_KIND_OPEN)
+    stage = command.stage or state.closed_from
+    placed = Placed.named(pipelines, stage, STAGE_KIND_OPEN, state.pipeline)
     with_required_fields(placed, state, own_pipeline=True)
     occur_time = told_time(now, command, state.stage_time)
     return [DealReopened(stage=placed.name, previous_stage=state.stage, occur_time=occur_time)]
@@ -257,7 +263,7 @@ def _ending(
     """The closing stage of a deal's own pipeline that is asked for, else the first of its kind."""
     pipeline_id = state.pipeline.partition("/")[2]
     if stage:
-        placed = Placed.named(pipelines, stage, kind)
+        placed = Placed.named(pipelines, stage, kind, state.pipeline)
     else:
         first = pipelines[pipeline_id].first(kind)
         assert first is not None  # a pipeline always has one of each kind
