@@ -24,6 +24,7 @@ VALUE_MINOR_MAX = 10**15
 """Small enough that the sums of thousands of such contracts are exact in 64 bits."""
 
 DAY = timedelta(days=1)
+MONTH_DAYS_MIN = 28
 
 _NO_DAY = f"must be a day between {FIRST_DAY} and {LAST_DAY}, such as 2026-01-31"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
