@@ -211,7 +211,9 @@ def test_a_change_may_be_told_late_but_not_before_an_earlier_one():
     ("field", "asked"),
     [
         ("deal.display_name", update("display_name")),
+        ("deal.display_name", update(display_name=" ")),
         ("deal.amount.currency", update(amount=Money(amount_minor=1))),
+        ("deal.amount.currency", update(amount=Money(amount_minor=1, currency="ABC"))),
         (
             "deal.amount.amount_minor",
             update(amount=Money(amount_minor=AMOUNT_MINOR_MAX + 1, currency="EUR")),

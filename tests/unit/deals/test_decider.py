@@ -198,7 +198,9 @@ def test_an_amount_that_nobody_gave_is_not_zero():
             "amount.amount_minor",
             {"amount": Money(amount_minor=AMOUNT_MINOR_MAX + 1, currency="EUR")},
         ),
+        ("display_name", {"display_name": " "}),
         ("amount.currency", {"amount": Money(amount_minor=1)}),
+        ("amount.currency", {"amount": Money(amount_minor=1, currency="ABC")}),
         ("stage", {"stage": WON_STAGE}),
         ("stage", {"stage": "pipelines/sales/stages/none"}),
         ("stage", {"stage": "pipelines/none/stages/proposal"}),
@@ -212,7 +214,8 @@ def test_an_amount_that_nobody_gave_is_not_zero():
     ],
 )
 def test_a_deal_is_not_opened_with_what_makes_no_sense(field, said):
-    error = deal().when(OpenDealRequest(display_name="Looms", **said)).then_refused(InvalidArgument)
+    request = OpenDealRequest(**({"display_name": "Looms"} | said))
+    error = deal().when(request).then_refused(InvalidArgument)
 
     assert [field] == fields_of(error)
 
