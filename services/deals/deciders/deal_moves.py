@@ -207,12 +207,16 @@ def lose(
 def reopen(
     now: datetime, pipelines: Mapping[str, Pipeline], command: ReopenDealRequest, state: State
 ) -> Sequence[Message]:
-    """A closed deal goes back to the stage it was closed from, or to one that is named."""
+    """A closed deal goes back to the stage it was closed from, or to one that is named.
+
+    It goes back as it is: what its stage requires by now cannot be given to it while it is closed.
+    """
     if state.state == DEAL_STATE_OPEN:
         return []
     stage = command.stage or state.closed_from
     placed = Placed.named(pipelines, stage, STAGE_KIND_OPEN, state.pipeline)
-    with_required_fields(placed, state, own_pipeline=True)
+    if placed.name != state.closed_from:
+        with_required_fields(placed, state, own_pipeline=True)
     occur_time = told_time(now, command, state.stage_time)
     return [DealReopened(stage=placed.name, previous_stage=state.stage, occur_time=occur_time)]
 

@@ -304,6 +304,17 @@ def test_a_closed_deal_is_reopened_where_it_was_closed_from(ending):
     )
 
 
+def test_a_deal_goes_back_to_its_stage_without_what_that_requires_by_now():
+    """It could not be given that while it is closed."""
+    by_now = tuple(replace(stage, required_fields=("owner",)) for stage in STARTING.stages)
+    given = deal(sales=replace(STARTING, stages=by_now)).given(OPENED, WON)
+
+    given.when(ReopenDealRequest(name=LOOMS)).then(
+        DealReopened(stage=QUALIFICATION, previous_stage=WON_STAGE, occur_time=at(NOW))
+    )
+    given.when(ReopenDealRequest(name=LOOMS, stage=PROPOSAL)).then_refused(FailedPrecondition)
+
+
 def test_a_closed_deal_is_reopened_in_another_stage_of_its_pipeline():
     asked = ReopenDealRequest(name=LOOMS, stage=NEGOTIATION)
     reopened = DealReopened(stage=NEGOTIATION, previous_stage=WON_STAGE, occur_time=at(NOW))
