@@ -135,18 +135,6 @@ async def test_nothing_to_append_appends_nothing(pool):
     assert {0: 0} == await read_heads(pool)
 
 
-@pytest.mark.parametrize(
-    "moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
-)
-async def test_an_event_of_the_first_or_last_moment_of_all_is_read_back_with_it(pool, moment):
-    """The driver answers these as infinities, without a time zone."""
-    await append(pool, Append(ORIGIN, "box-1", [NewEvent(StringValue(value="a"), moment)]))
-
-    [envelope] = await read_partition(pool, 0, after=0)
-
-    assert moment == utc(envelope.occur_time)
-
-
 async def test_an_event_is_read_back_as_it_was_appended(pool):
     landed = await append(pool, Append(ORIGIN, "box-1", facts("a")))
     (wrote,) = landed.events
