@@ -15,6 +15,10 @@ STAGES = tuple(stage_name(STARTING_ID, stage.stage_id) for stage in STARTING.sta
 QUALIFICATION, PROPOSAL, NEGOTIATION = STAGES
 WON_STAGE, LOST_STAGE = (stage_name(STARTING_ID, stage.stage_id) for stage in STARTING.stages[3:])
 
+# Moments of the calendar that no column keeps.
+FIRST = Timestamp(seconds=-62_135_596_800)
+LAST = Timestamp(seconds=253_402_300_799, nanos=999_999_999)
+
 
 def rules(now=NOW, **pipelines):
     """The rules of a deal at a moment, beside these other pipelines."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CONVERTED_MINOR_MAX: Final = 10**15
 """Small enough that the sums of thousands of such amounts are exact in 64 bits."""
 
+NO_CURRENCY: Final = "is no ISO 4217 code of a currency with a minor unit"
+
 _RATE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 Ratio = tuple[int, int]
@@ -166,8 +168,7 @@ def read_day(text: str) -> date | None:
 def known_currency(currency: str, field_name: str) -> str:
     """Refuses what is no currency with a minor unit: no amount of it could be told."""
     if currency not in EXPONENTS:
-        message = "is no ISO 4217 code of a currency with a minor unit"
-        raise InvalidArgument.of(field_name, message)
+        raise InvalidArgument.of(field_name, NO_CURRENCY)
     return currency
 
 

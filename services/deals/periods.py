@@ -37,12 +37,14 @@ def told(
 ) -> list[Period]:
     """The periods after one more fact, which led to this row; they may begin anywhere.
 
-    The first period given, if there is any, begins no later than the fact occurred.
+    The first period given, if there is any, begins no later than the fact occurred, or is the first
+    of all: what is told of the time before counts from there.
     """
+    if not periods:
+        return [Period(1, occur_time, row)]
+    occur_time = max(occur_time, periods[0].from_time)
     moments = [period.from_time for period in periods]
     cut = bisect_right(moments, occur_time)
-    if not cut:
-        return [Period(1, occur_time, row)]
     before = periods[cut - 1]
     added = replace(row, state=evolve(before.row.state, event))
     later = [

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from rapport.deals.v1.contract_terms_pb2 import ContractTerms
+from services.deals.exchange import NO_CURRENCY
 from services.kernel.errors import FieldViolation, InvalidArgument
+from services.kernel.iso4217 import EXPONENTS
 
 FIRST_DAY = date(1900, 1, 1)
 LAST_DAY = date(2199, 12, 31)
@@ -24,6 +26,7 @@ VALUE_MINOR_MAX = 10**15
 """Small enough that the sums of thousands of such contracts are exact in 64 bits."""
 
 DAY = timedelta(days=1)
+MONTH_DAYS_MIN = 28
 
 _NO_DAY = f"must be a day between {FIRST_DAY} and {LAST_DAY}, such as 2026-01-31"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -145,7 +148,7 @@ def _violations(terms: ContractTerms) -> Iterator[FieldViolation]:
     if terms.auto_renew and not (terms.renewal_term_months or terms.term_months):
         yield FieldViolation("renewal_term_months", "what renews itself needs a number of months")
     if terms.HasField("value"):
-        if not terms.value.currency:
-            yield FieldViolation("value.currency", "an amount needs a currency")
+        if terms.value.currency not in EXPONENTS:
+            yield FieldViolation("value.currency", NO_CURRENCY)
         if not 0 <= terms.value.amount_minor <= VALUE_MINOR_MAX:
             yield FieldViolation("value.amount_minor", f"lies between 0 and {VALUE_MINOR_MAX}")

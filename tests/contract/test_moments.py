@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kernel.errors import InvalidArgument
+from services.kernel.log.recorded import set_timestamp, storable, utc
 from services.kernel.testing import eventually
 from services.kernel.views.as_of import read_moment
 from tests.boxes_world import (
@@ -136,6 +137,24 @@ async def test_every_partition_is_sealed_and_a_sealed_moment_is_not_written_agai
         world.clock.set(NOON - SECOND)
         times = [await world.record(**{box: put("hat")}) for box in "abcdefgh"]
         assert all(moment < time for time in times)
+
+
+async def test_the_infinities_of_the_driver_are_the_ends_of_the_calendar(world):
+    """They have no time zone, and it writes the first and the last moment of all as they."""
+    ends = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+
+    written = await world.pool.fetch(
+        "select moment, isfinite(moment) as is_finite from unnest($1::timestamptz[]) as moment",
+        ends,
+    )
+
+    assert [False, False] == [row["is_finite"] for row in written]
+    for end, row in zip(ends, written, strict=True):
+        timestamp = Timestamp()
+        set_timestamp(timestamp, row["moment"])
+        assert end == utc(timestamp)
+        with pytest.raises(OverflowError):
+            storable(timestamp)
 
 
 async def _heads(pool):

@@ -149,6 +149,24 @@ def test_periods_are_what_the_facts_lead_to_in_the_order_in_which_they_occurred(
     assert list(range(1, len(periods) + 1)) == [each.place for each in periods]
 
 
+def test_what_is_told_of_the_time_before_a_deal_counts_from_its_beginning():
+    """Facts from before deals could be told late do not say since when there may be others."""
+    history = [
+        events_pb2.DealOpened(stage=STAGES[0]),
+        events_pb2.DealRenamed(display_name="Mills"),
+        events_pb2.DealAssigned(owner="members/kim"),
+    ]
+    times = [START, START + timedelta(days=1), START - timedelta(days=1)]
+
+    periods = []
+    for version, (fact, time) in enumerate(zip(history, times, strict=True), start=1):
+        periods = told(periods, fact, time, row_of(version, history[:version]))
+
+    assert [(1, START, ""), (2, START, "members/kim"), (3, times[1], "members/kim")] == [
+        (each.place, each.from_time, each.row.state.owner) for each in periods
+    ]
+
+
 @given(asked)
 def test_a_late_fact_needs_only_the_periods_since_it_occurred(asked):
     _, history = walk(asked)

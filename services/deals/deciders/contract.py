@@ -30,6 +30,7 @@ from services.deals.deciders.contract_state import (
     State,
     evolve,
     last_notice_date,
+    notice_term,
     serialised,
     standing_of,
 )
@@ -187,17 +188,17 @@ def activate(today: date, command: pb.ActivateContractRequest, state: State) -> 
 def give_notice(
     today: date, command: pb.GiveContractNoticeRequest, state: State
 ) -> Sequence[Message]:
-    """Notice in time ends a contract with the term in which it was received."""
+    """Notice in time ends a contract with the term it is about."""
     day = past_day(today, "notice_date", command.notice_date)
     if (state.notice_date, state.notice_party) == (day.isoformat(), command.party):
         return []
     in_state(today, command.name, state, CONTRACT_STATE_ACTIVE)
-    latest = last_notice_date(state, day)
-    if latest is None:
+    term, latest = notice_term(state, day), last_notice_date(state, day)
+    if term is None or latest is None:
         raise FailedPrecondition(
             f"{command.name} does not renew itself", resource=command.name, state="NOT_RENEWING"
         )
-    end = standing_of(state).term_on(day).end
+    end = term.end
     if day > latest:
         message = f"{command.name} renews itself after {end}: notice was possible until {latest}"
         refusal = FailedPrecondition(message, resource=command.name, state="ACTIVE")

@@ -31,7 +31,7 @@ from rapport.deals.v1.contracts_pb2 import (
     CONTRACT_STATE_UNSPECIFIED,
     ContractState,
 )
-from services.deals.terms import Course, Term, course_of
+from services.deals.terms import MONTH_DAYS_MIN, Course, Term, course_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +131,25 @@ def standing_of(state: State) -> Standing:
     return Standing(state.state, course, last, ending)
 
 
-def last_notice_date(state: State, day: date) -> date | None:
-    """The last day on which notice ends a contract with the term of a day; None if it ends anyway.
+def notice_term(state: State, day: date) -> Term | None:
+    """The term with which notice of a day would end a contract; None if it ends anyway.
 
-    Notice that comes before the first day is given in the first term.
+    It is the one of the day, too late for it or not; before the first day it is the first. Where
+    notice may take longer than a term, it is the first term that notice is in time for.
     """
     terms, standing = state.said(), standing_of(state)
     is_over = state.state == CONTRACT_STATE_TERMINATED or standing.last is not None
     if is_over or not terms.auto_renew:
         return None
-    return standing.term_on(day).end - timedelta(days=terms.notice_days)
+    if terms.notice_days < MONTH_DAYS_MIN * standing.course.renewal_months:
+        return standing.term_on(day)
+    return standing.course.term_at(day + timedelta(days=terms.notice_days))
+
+
+def last_notice_date(state: State, day: date) -> date | None:
+    """The last day on which notice ends a contract with its `notice_term`."""
+    term = notice_term(state, day)
+    return None if term is None else term.end - timedelta(days=state.said().notice_days)
 
 
 def next_reminder(state: State) -> Reminder | None:

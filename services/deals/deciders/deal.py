@@ -29,7 +29,12 @@ from rapport.deals.v1.service_pb2 import (
 from rapport.deals.v1.values_pb2 import STAGE_KIND_OPEN, DealContact
 from services.deals.deal import State, evolve
 from services.deals.deciders import deal_changes, deal_moves
-from services.deals.deciders.deal_changes import known_amount, known_contacts, known_time
+from services.deals.deciders.deal_changes import (
+    known_amount,
+    known_contacts,
+    known_name,
+    known_time,
+)
 from services.deals.deciders.deal_moves import Placed, told_time, with_required_fields
 from services.deals.pipeline import STARTING, STARTING_ID, Pipeline
 from services.kernel.command.decider import Decider
@@ -86,7 +91,7 @@ def open_deal(
         else Placed.first(pipelines, STARTING_ID, STAGE_KIND_OPEN)
     )
     opened = DealOpened(
-        display_name=command.display_name,
+        display_name=known_name("display_name", command.display_name),
         contact=contacts[0].contact if contacts else "",
         contacts=known_contacts("contacts", contacts),
         company=command.company,

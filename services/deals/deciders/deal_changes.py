@@ -24,8 +24,9 @@ from rapport.deals.v1.service_pb2 import DealDetails
 from services.deals.deal import AMOUNT_MINOR_MAX, participants
 from services.deals.deciders.deal_moves import still_open, told_time
 from services.deals.deciders.deal_worth import lined, said_by_hand
+from services.deals.exchange import known_currency
 from services.kernel.errors import InvalidArgument
-from services.kernel.log.recorded import timestamp_of, utc
+from services.kernel.log.recorded import storable, timestamp_of, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,9 +78,8 @@ def meant(command: UpdateDealRequest) -> set[str]:
 def _about(deal: DealDetails, paths: set[str], state: State) -> Iterator[Message]:
     """The facts about names and people."""
     if "display_name" in paths and deal.display_name != state.display_name:
-        if not deal.display_name:
-            raise InvalidArgument.of("deal.display_name", "a deal needs a name")
-        yield DealRenamed(display_name=deal.display_name, previous_display_name=state.display_name)
+        name = known_name("deal.display_name", deal.display_name)
+        yield DealRenamed(display_name=name, previous_display_name=state.display_name)
     if "contacts" in paths:
         contacts = known_contacts("deal.contacts", deal.contacts)
         if participants(contacts) != state.contacts:
@@ -147,6 +147,13 @@ def _custom_fields(deal: DealDetails, paths: set[str], state: State) -> dict[str
     return after
 
 
+def known_name(field: str, name: str) -> str:
+    """Refuses a name that nobody can read."""
+    if not name.strip():
+        raise InvalidArgument.of(field, "a deal needs a name")
+    return name
+
+
 def known_contacts(field: str, contacts: Sequence[DealContact]) -> Sequence[DealContact]:
     """Refuses a contact that takes part twice."""
     seen = set()
@@ -159,8 +166,7 @@ def known_contacts(field: str, contacts: Sequence[DealContact]) -> Sequence[Deal
 
 def known_amount(field: str, amount: Money) -> Money:
     """Refuses what could not be added up."""
-    if not amount.currency:
-        raise InvalidArgument.of(f"{field}.currency", "an amount needs a currency")
+    known_currency(amount.currency, f"{field}.currency")
     if not 0 <= amount.amount_minor <= AMOUNT_MINOR_MAX:
         raise InvalidArgument.of(f"{field}.amount_minor", f"lies between 0 and {AMOUNT_MINOR_MAX}")
     return amount
@@ -169,7 +175,7 @@ def known_amount(field: str, amount: Money) -> Money:
 def known_time(field: str, time: Timestamp) -> Timestamp:
     """Refuses a moment that no calendar has."""
     try:
-        utc(time)
+        storable(time)
         return time
     except OverflowError as error:
         raise InvalidArgument.of(field, "lies outside the calendar") from error

@@ -35,7 +35,7 @@ from rapport.deals.v1.values_pb2 import (
 )
 from services.deals.pipeline import split_stage, stage_name
 from services.kernel.errors import FailedPrecondition, FieldViolation, InvalidArgument
-from services.kernel.log.recorded import timestamp_of, utc
+from services.kernel.log.recorded import storable, timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,8 +70,13 @@ class Placed:
         return stage_name(self.pipeline_id, self.stage.stage_id)
 
     @classmethod
-    def named(cls, pipelines: Mapping[str, Pipeline], name: str, kind: StageKind.ValueType) -> Self:
-        """The stage with this name; refuses one that is unknown, of another kind or archived."""
+    def named(
+        cls, pipelines: Mapping[str, Pipeline], name: str, kind: StageKind.ValueType, own: str = ""
+    ) -> Self:
+        """The stage with this name; refuses one that is unknown, of another kind or archived.
+
+        An archived pipeline is closed to all deals but those whose `own` it is.
+        """
         ids = split_stage(name)
         pipeline = pipelines.get(ids[0]) if ids else None
         stage = pipeline.stage(ids[1]) if ids and pipeline else None
@@ -82,7 +87,7 @@ class Placed:
             found = StageKind.Name(stage.kind).removeprefix("STAGE_KIND_")
             raise InvalidArgument.of("stage", f"{name} is of kind {found}, not {wanted}")
         for resource, is_archived in (
-            (f"pipelines/{ids[0]}", pipeline.is_archived),
+            (f"pipelines/{ids[0]}", pipeline.is_archived and own != f"pipelines/{ids[0]}"),
             (name, stage.is_archived),
         ):
             if is_archived:
@@ -125,7 +130,7 @@ def move(
     state: State,
 ) -> Sequence[Message]:
     """A deal moves while it is open; the stage it is in already is no news."""
-    placed = Placed.named(pipelines, command.stage, STAGE_KIND_OPEN)
+    placed = Placed.named(pipelines, command.stage, STAGE_KIND_OPEN, state.pipeline)
     still_open(command.name, state)
     if placed.name == state.stage:
         return []
@@ -202,11 +207,16 @@ def lose(
 def reopen(
     now: datetime, pipelines: Mapping[str, Pipeline], command: ReopenDealRequest, state: State
 ) -> Sequence[Message]:
-    """A closed deal goes back to the stage it was closed from, or to one that is named."""
+    """A closed deal goes back to the stage it was closed from, or to one that is named.
+
+    It goes back as it is: what its stage requires by now cannot be given to it while it is closed.
+    """
     if state.state == DEAL_STATE_OPEN:
         return []
-    placed = Placed.named(pipelines, command.stage or state.closed_from, STAGE_KIND_OPEN)
-    with_required_fields(placed, state, own_pipeline=True)
+    stage = command.stage or state.closed_from
+    placed = Placed.named(pipelines, stage, STAGE_KIND_OPEN, state.pipeline)
+    if placed.name != state.closed_from:
+        with_required_fields(placed, state, own_pipeline=True)
     occur_time = told_time(now, command, state.stage_time)
     return [DealReopened(stage=placed.name, previous_stage=state.stage, occur_time=occur_time)]
 
@@ -240,7 +250,7 @@ def told_time(now: datetime, command: Any, earliest: datetime | None) -> Timesta
     if not command.HasField("occur_time"):
         return timestamp_of(max(now, earliest or now))
     try:
-        moment = utc(command.occur_time)
+        moment = storable(command.occur_time)
     except OverflowError as error:
         raise InvalidArgument.of("occur_time", "lies outside the calendar") from error
     if moment > now:
@@ -257,7 +267,7 @@ def _ending(
     """The closing stage of a deal's own pipeline that is asked for, else the first of its kind."""
     pipeline_id = state.pipeline.partition("/")[2]
     if stage:
-        placed = Placed.named(pipelines, stage, kind)
+        placed = Placed.named(pipelines, stage, kind, state.pipeline)
     else:
         first = pipelines[pipeline_id].first(kind)
         assert first is not None  # a pipeline always has one of each kind

@@ -16,21 +16,26 @@ from rapport.deals.v1.service_pb2 import (
     GetDealBoardResponse,
 )
 from rapport.deals.v1.values_pb2 import STAGE_KIND_OPEN
+from services.deals.deciders.pipeline import DECIDER as PIPELINE
 from services.deals.pipeline import CERTAIN_BP, STARTING_ID, Pipeline, stage_name
 from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import FIELDS, deal_of
-from services.kernel.errors import NotFound
+from services.kernel.errors import NotFound, OutOfRange
 from services.kernel.lists.filter_conditions import Arguments
 from services.kernel.log.database import transaction
 from services.kernel.log.sql import Statement
+from services.kernel.views.aggregate_versions import CURRENT_AT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from asyncpg import Pool
 
 DEALS_PER_STAGE_DEFAULT: Final = 20
+SUM_MINOR_MAX: Final = 2**63 - 1
+"""What an amount can say."""
 
 _ONE_MOMENT = "set transaction isolation level repeatable read, read only"
 
@@ -69,7 +74,7 @@ async def get_board(
 ) -> GetDealBoardResponse:
     """Returns every open stage with its count, its sums and its newest deals, as of one moment."""
     name = request.pipeline or f"pipelines/{STARTING_ID}"
-    pipeline_id = name.removeprefix("pipelines/")
+    pipeline_id = PIPELINE.aggregate_id(name, "pipeline")
     pipeline = pipelines.get(pipeline_id)
     if pipeline is None:
         raise NotFound(name)
@@ -113,7 +118,7 @@ def _asked(template: str, wanted: str, moment: datetime | None, values: list[obj
     if moment is not None:
         table = "deals.deals_versions"
         at = arguments.add(moment, "timestamptz")
-        conditions.append(f"from_time <= {at} and to_time > {at}")
+        conditions.append(CURRENT_AT.format(moment=at))
         if template is BOARD_DEALS:
             # Says nothing new, but where along the index to begin.
             conditions.append(f"create_time <= {at}")
@@ -121,5 +126,7 @@ def _asked(template: str, wanted: str, moment: datetime | None, values: list[obj
     return Statement(sql, arguments.values)
 
 
-def _money(amount_minor: object, currency: str) -> Money:
-    return Money(amount_minor=int(str(amount_minor)), currency=currency)
+def _money(amount_minor: Decimal, currency: str) -> Money:
+    if amount_minor > SUM_MINOR_MAX:
+        raise OutOfRange(f"a sum is above {SUM_MINOR_MAX} minor units; ask for less at once")
+    return Money(amount_minor=int(amount_minor), currency=currency)

@@ -13,6 +13,7 @@ from rapport.deals.v1.service_pb2 import (
     ListDealChangesResponse,
 )
 from services.deals.deciders.deal import DECIDER
+from services.deals.exchange import half_up
 from services.deals.pipeline import CERTAIN_BP
 from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import category_in, likely_bp_in, stage_in
@@ -115,6 +116,6 @@ def snapshot_of(row: Row, pipelines: Mapping[str, Pipeline]) -> DealSnapshot:
     if state.expected_close_time is not None:
         snapshot.expected_close_time.CopyFrom(timestamp_of(state.expected_close_time))
     if state.currency:
-        weighted = (2 * state.amount_minor * likely_bp + CERTAIN_BP) // (2 * CERTAIN_BP)
+        weighted = half_up(state.amount_minor * likely_bp, CERTAIN_BP)
         snapshot.expected_revenue.CopyFrom(Money(amount_minor=weighted, currency=state.currency))
     return snapshot

@@ -148,8 +148,6 @@ async def existing_deal(
     pool: Pool, workspace: str, name: str, moment: datetime | None = None
 ) -> Row:
     """A deal as it is, or as it was at a moment; else NotFound."""
-    if moment is None:
-        return await DEAL_ROWS.existing(pool, workspace, name)
     return await DEAL_VERSIONS.existing_at(pool, workspace, name, moment)
 
 

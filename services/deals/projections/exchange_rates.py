@@ -9,7 +9,6 @@ from rapport.deals.v1.currencies_pb2 import BaseCurrency, ExchangeRate, ListExch
 from services.deals.deciders import base_currency, exchange_rate
 from services.deals.exchange import Rate, Rates
 from services.deals.projections.currencies import (
-    BASE_ROWS,
     BASE_VERSIONS,
     RATE_COLUMNS,
     RATE_ROWS,
@@ -100,10 +99,7 @@ async def get_base_currency(
     """Returns the base currency, now or as it was, else NotFound."""
     name = base_currency.NAME
     try:
-        if moment is None:
-            row = await BASE_ROWS.existing(pool, workspace, name)
-        else:
-            row = await BASE_VERSIONS.existing_at(pool, workspace, name, moment)
+        row = await BASE_VERSIONS.existing_at(pool, workspace, name, moment)
     except NotFound:
         raise NotFound(name, message="the workspace has no base currency") from None
     return base_currency_of(row)

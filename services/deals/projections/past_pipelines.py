@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BETWEEN: Final = """
 select * from pipelines.pipelines_versions
 where workspace = $1 and from_time <= $3 and to_time > $2
-order by from_time
+order by from_time, version
 """
 
 

@@ -279,10 +279,7 @@ async def existing_pipeline(
     """A pipeline as it is or as it was at a moment, else NotFound."""
     pipeline_id = DECIDER.aggregate_id(name)
     try:
-        if moment is None:
-            row = await PIPELINE_ROWS.existing(pool, workspace, name)
-        else:
-            row = await PIPELINE_VERSIONS.existing_at(pool, workspace, name, moment)
+        row = await PIPELINE_VERSIONS.existing_at(pool, workspace, name, moment)
     except NotFound:
         if pipeline_id != STARTING_ID:
             raise

@@ -10,7 +10,7 @@ from rapport.deals.v1.contracts_pb2_grpc import ContractsServiceServicer
 from services.deals.deciders.contract import DECIDER, Asked, Command, decider_for, renew_by
 from services.deals.deciders.contract_state import State
 from services.deals.projections.contract_answers import contract_of, list_contracts
-from services.deals.projections.contracts import CONTRACT_ROWS, CONTRACT_VERSIONS, ContractsView
+from services.deals.projections.contracts import CONTRACT_VERSIONS, ContractsView
 from services.kernel.command.decider import Part
 from services.kernel.errors import AlreadyExists
 from services.kernel.rpc.caller import current_caller
@@ -115,10 +115,7 @@ class ContractsService(ContractsServiceServicer):
         await self._kernel.freshness.wait(ContractsView.name, request.read_token)
         pool, workspace = self._kernel.pool, current_caller().workspace
         moment = await read_moment(pool, self._kernel.clock, request)
-        if moment is None:
-            row = await CONTRACT_ROWS.existing(pool, workspace, request.name)
-        else:
-            row = await CONTRACT_VERSIONS.existing_at(pool, workspace, request.name, moment)
+        row = await CONTRACT_VERSIONS.existing_at(pool, workspace, request.name, moment)
         return pb.GetContractResponse(
             contract=contract_of(row.aggregate_id, row, self._day(moment))
         )

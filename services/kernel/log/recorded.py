@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class Recorded(NamedTuple):
@@ -169,6 +171,17 @@ def utc(timestamp: Timestamp) -> datetime:
     return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
 
 
+def storable(timestamp: Timestamp) -> datetime:
+    """What a caller says as a moment that every column keeps; OverflowError when none does.
+
+    PostgreSQL's driver takes the first and the last moment of the calendar for its infinities.
+    """
+    moment = utc(timestamp)
+    if moment in (_FIRST, _LAST):
+        raise OverflowError("is taken for an infinity")
+    return moment
+
+
 def timestamp_of(moment: datetime) -> Timestamp:
     """An aware datetime as a protobuf timestamp."""
     timestamp = Timestamp()
@@ -177,7 +190,10 @@ def timestamp_of(moment: datetime) -> Timestamp:
 
 
 def set_timestamp(timestamp: Timestamp, moment: datetime) -> None:
-    """Write an aware datetime into a protobuf timestamp, many times faster than `FromDatetime`."""
-    since = moment - _EPOCH
+    """Write a datetime into a protobuf timestamp, many times faster than `FromDatetime`.
+
+    It is aware, or one of the driver's infinities: then it is an end of the calendar.
+    """
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     timestamp.seconds = since.days * 86_400 + since.seconds
     timestamp.nanos = since.microseconds * 1000

@@ -100,9 +100,11 @@ class AggregateVersions(Generic[S]):
         await tx.execute(self._add(schema), *columns(added))
 
     async def existing_at(
-        self, pool: Pool, workspace: str, name: str, moment: datetime
+        self, pool: Pool, workspace: str, name: str, moment: datetime | None
     ) -> AggregateRow[S]:
-        """The aggregate as it was at a moment, else NotFound."""
+        """The aggregate as it was at a moment, as it is without one; else NotFound."""
+        if moment is None:
+            return await self.rows.existing(pool, workspace, name)
         sql = _ONE_AT.format(
             columns=", ".join(self._types()),
             live=self.live,

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapport.common.v1.money_pb2 import Money
+from rapport.deals.v1.pipelines_pb2 import ChangeStageRequest
+from rapport.deals.v1.pipelines_pb2_grpc import PipelinesServiceStub
 from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_WON,
     DealDetails,
@@ -30,6 +32,7 @@ from rapport.deals.v1.service_pb2 import (
     WinDealRequest,
 )
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
+from rapport.deals.v1.values_pb2 import STAGE_KIND_OPEN, StageSettings
 from services.deals.deal import evolve
 from services.deals.deciders.deal import DECIDER
 from services.deals.projections.deals import DealsView
@@ -160,6 +163,22 @@ async def test_the_changes_of_a_deal_say_what_it_was_and_what_it_became(asked, d
     assert [333, 167, 67] == [each.after.expected_revenue.amount_minor for each in changes]
     assert (yesterday, DEAL_STATE_WON) == (moved.occur_time, won.after.state)
     assert moved.record_time != yesterday
+
+
+async def test_a_change_shows_what_its_stage_was_in_the_end_of_one_transaction(
+    asked, deals, open_deal
+):
+    """The first change of a pipeline records two facts at one time, the last of which counts."""
+    settings = StageSettings(display_name="New", kind=STAGE_KIND_OPEN, probability_bp=777)
+    await open_deal("a")
+    await asked.stub(PipelinesServiceStub).ChangeStage(
+        ChangeStageRequest(name=STAGES[0], settings=settings)
+    )
+    await deals.UpdateDeal(UpdateDealRequest(name="deals/a", deal=DealDetails(next_step="call")))
+
+    response = await deals.ListDealChanges(ListDealChangesRequest(name="deals/a"))
+
+    assert [777, 2_000] == [change.after.probability_bp for change in response.changes]
 
 
 async def test_a_deal_that_nobody_opened_has_no_changes(deals):

@@ -21,7 +21,7 @@ from rapport.deals.v1.service_pb2 import (
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
 from services.deals.deal import AMOUNT_MINOR_MAX
 from services.deals.projections.deal_board import BOARD_DEALS, BOARD_SUMS
-from services.kernel.errors import RapportError
+from services.kernel.errors import InvalidArgument, OutOfRange, RapportError
 from tests.deals_world import STAGES
 
 MOVES = 200
@@ -35,6 +35,15 @@ select 'acme', 'd' || n, 1 + n % 3, 'd' || n, null, '{}', n, 'EUR', 'pipelines/s
     'pipelines/sales/stages/' || (array['qualification', 'proposal', 'negotiation'])[1 + n % 3],
     '{}', false, 1, 0, n, n, 'epoch'::timestamptz + n * interval '1 s', 'epoch'
 from generate_series(1, 20000) n
+"""
+TOO_MANY_DEALS = f"""
+insert into deals.deals (
+    workspace, deal_id, state, contacts, amount_minor, currency, pipeline, stage, custom_fields,
+    is_deleted, version, partition, create_position, update_position, create_time, update_time
+)
+select 'acme', 'd' || n, 1, '{{}}', {AMOUNT_MINOR_MAX}, 'EUR', 'pipelines/sales',
+    'pipelines/sales/stages/qualification', '{{}}', false, 1, 0, n, n, 'epoch', 'epoch'
+from generate_series(1, 9300) n
 """
 
 
@@ -78,6 +87,32 @@ async def test_sums_of_the_largest_deals_are_exact(open_deal, board):
         await open_deal(f"d{number}", amount=money(AMOUNT_MINOR_MAX - number))
 
     assert [money(10 * AMOUNT_MINOR_MAX - 45)] == list((await board())[STAGES[0]].amounts)
+
+
+async def test_round_sums_are_told_like_others(open_deal, board):
+    """The driver reads them as 1E+8."""
+    amounts = [money(100_000), money(123_450_000, "GBP"), money(10**8, "USD")]
+    for amount in amounts:
+        await open_deal(amount.currency.lower(), amount=amount)
+
+    first = (await board())[STAGES[0]]
+    assert amounts == list(first.amounts)
+    assert [money(amount.amount_minor // 5, amount.currency) for amount in amounts] == list(
+        first.weighted_amounts
+    )
+
+
+async def test_a_sum_beyond_64_bits_is_refused_by_its_name(asked, board):
+    await asked.kernel.pool.execute(TOO_MANY_DEALS)
+
+    with pytest.raises(OutOfRange):
+        await board()
+
+
+@pytest.mark.parametrize("name", ["sales", "deals/sales", "pipelines/", "pipelines/sales/stages/a"])
+async def test_a_board_is_that_of_a_pipeline(board, name):
+    with pytest.raises(InvalidArgument):
+        await board(pipeline=name)
 
 
 async def test_closed_deals_leave_the_board(deals, open_deal, board):

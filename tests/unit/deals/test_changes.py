@@ -27,7 +27,17 @@ from services.deals.deal import AMOUNT_MINOR_MAX
 from services.deals.deciders.deal_changes import CUSTOM_FIELDS_MAX
 from services.kernel.errors import FailedPrecondition, InvalidArgument
 from services.kernel.testing import Spec
-from tests.deals_world import NOW, PROPOSAL, QUALIFICATION, WON_STAGE, ago, at, rules
+from tests.deals_world import (
+    FIRST,
+    LAST,
+    NOW,
+    PROPOSAL,
+    QUALIFICATION,
+    WON_STAGE,
+    ago,
+    at,
+    rules,
+)
 
 LOOMS = "deals/looms"
 EUROS = Money(amount_minor=5, currency="EUR")
@@ -201,12 +211,16 @@ def test_a_change_may_be_told_late_but_not_before_an_earlier_one():
     ("field", "asked"),
     [
         ("deal.display_name", update("display_name")),
+        ("deal.display_name", update(display_name=" ")),
         ("deal.amount.currency", update(amount=Money(amount_minor=1))),
+        ("deal.amount.currency", update(amount=Money(amount_minor=1, currency="ABC"))),
         (
             "deal.amount.amount_minor",
             update(amount=Money(amount_minor=AMOUNT_MINOR_MAX + 1, currency="EUR")),
         ),
         ("deal.expected_close_time", update(expected_close_time=Timestamp(seconds=2**60))),
+        ("deal.expected_close_time", update(expected_close_time=FIRST)),
+        ("deal.expected_close_time", update(expected_close_time=LAST)),
         ("deal.contacts[1].contact", update(contacts=[ADA, ADA])),
         ("update_mask", update("stage")),
         ("update_mask", update("amount.currency")),

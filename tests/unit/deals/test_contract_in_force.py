@@ -109,6 +109,27 @@ def test_notice_counts_for_the_day_it_was_received():
     contract(date(2027, 1, 19)).given(*active(ROLLING)).when(command).then_refused(InvalidArgument)
 
 
+@pytest.mark.parametrize(
+    ("day", "end"),
+    [
+        ("2026-06-15", "2027-01-30"),
+        ("2026-11-01", "2027-01-30"),
+        ("2026-11-02", "2027-02-28"),
+        ("2027-03-01", "2027-05-30"),
+    ],
+)
+def test_notice_that_takes_longer_than_a_term_ends_the_first_term_it_is_in_time_for(day, end):
+    today = date.fromisoformat(day)
+    long = with_terms(auto_renew=True, renewal_term_months=1, notice_days=90)
+    noticed = facts.ContractNoticeGiven(
+        party=CONTRACT_PARTY_CUSTOMER, notice_date=day, end_date=end
+    )
+
+    contract(today).given(*active(long)).when(NOTICE).then(noticed)
+
+    assert today <= last_notice_date(state(*active(long)), today)
+
+
 def test_notice_is_given_once():
     noticed = [*active(ROLLING), NOTICED]
 

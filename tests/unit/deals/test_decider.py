@@ -34,6 +34,7 @@ from services.deals.pipeline import STARTING
 from services.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.kernel.testing import Spec
 from tests.deals_world import (
+    FIRST,
     LOST_STAGE,
     NOW,
     PROPOSAL,
@@ -197,20 +198,24 @@ def test_an_amount_that_nobody_gave_is_not_zero():
             "amount.amount_minor",
             {"amount": Money(amount_minor=AMOUNT_MINOR_MAX + 1, currency="EUR")},
         ),
+        ("display_name", {"display_name": " "}),
         ("amount.currency", {"amount": Money(amount_minor=1)}),
+        ("amount.currency", {"amount": Money(amount_minor=1, currency="ABC")}),
         ("stage", {"stage": WON_STAGE}),
         ("stage", {"stage": "pipelines/sales/stages/none"}),
         ("stage", {"stage": "pipelines/none/stages/proposal"}),
         ("stage", {"stage": "proposal"}),
         ("expected_close_time", {"expected_close_time": Timestamp(seconds=2**60)}),
         ("occur_time", {"occur_time": Timestamp(seconds=2**60)}),
+        ("occur_time", {"occur_time": FIRST}),
         ("occur_time", {"occur_time": ago(-1)}),
         ("contacts", {"contacts": [ADA], "contact": "contacts/bob"}),
         ("contacts[1].contact", {"contacts": [ADA, ADA]}),
     ],
 )
 def test_a_deal_is_not_opened_with_what_makes_no_sense(field, said):
-    error = deal().when(OpenDealRequest(display_name="Looms", **said)).then_refused(InvalidArgument)
+    request = OpenDealRequest(**({"display_name": "Looms"} | said))
+    error = deal().when(request).then_refused(InvalidArgument)
 
     assert [field] == fields_of(error)
 

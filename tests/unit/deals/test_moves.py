@@ -157,24 +157,37 @@ def test_a_deal_goes_to_another_pipeline_by_its_own_way():
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "resource"),
+    ("command", "resource"),
     [
-        (replace(STARTING, is_archived=True), "pipelines/sales"),
+        (move(PROPOSAL), PROPOSAL),
         (
-            replace(
-                STARTING,
-                stages=tuple(replace(stage, is_archived=True) for stage in STARTING.stages),
-            ),
-            PROPOSAL,
+            MoveDealToPipelineRequest(name=LOOMS, stage="pipelines/renewals/stages/proposal"),
+            "pipelines/renewals",
         ),
     ],
 )
-def test_no_deal_enters_what_is_archived(pipeline, resource):
-    error = deal(sales=pipeline).given(OPENED).when(move(PROPOSAL))
+def test_no_deal_enters_what_is_archived(command, resource):
+    stages = tuple(replace(stage, is_archived=True) for stage in STARTING.stages)
+    pipelines = {
+        "sales": replace(STARTING, stages=stages),
+        "renewals": replace(OTHER, is_archived=True),
+    }
 
-    assert {"resource": resource, "state": "ARCHIVED"} == error.then_refused(
-        FailedPrecondition
-    ).metadata
+    error = deal(**pipelines).given(OPENED).when(command).then_refused(FailedPrecondition)
+
+    assert {"resource": resource, "state": "ARCHIVED"} == error.metadata
+
+
+def test_deals_in_an_archived_pipeline_go_on():
+    given = deal(sales=replace(STARTING, is_archived=True)).given(OPENED)
+    won = WinDealRequest(name=LOOMS, stage=WON_STAGE, occur_time=ago(1))
+    reopened = DealReopened(stage=QUALIFICATION, previous_stage=WON_STAGE, occur_time=at(NOW))
+
+    given.when(move(PROPOSAL)).then(moved(PROPOSAL, QUALIFICATION, at(NOW)))
+    given.when(won).then(WON)
+    deal(sales=replace(STARTING, is_archived=True)).given(OPENED, WON).when(
+        ReopenDealRequest(name=LOOMS)
+    ).then(reopened)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +302,17 @@ def test_a_closed_deal_is_reopened_where_it_was_closed_from(ending):
         state.lost_reason,
         state.close_time,
     )
+
+
+def test_a_deal_goes_back_to_its_stage_without_what_that_requires_by_now():
+    """It could not be given that while it is closed."""
+    by_now = tuple(replace(stage, required_fields=("owner",)) for stage in STARTING.stages)
+    given = deal(sales=replace(STARTING, stages=by_now)).given(OPENED, WON)
+
+    given.when(ReopenDealRequest(name=LOOMS)).then(
+        DealReopened(stage=QUALIFICATION, previous_stage=WON_STAGE, occur_time=at(NOW))
+    )
+    given.when(ReopenDealRequest(name=LOOMS, stage=PROPOSAL)).then_refused(FailedPrecondition)
 
 
 def test_a_closed_deal_is_reopened_in_another_stage_of_its_pipeline():
