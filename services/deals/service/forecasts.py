@@ -23,9 +23,9 @@ from services.deals.projections.forecasts import Asked
 from services.deals.projections.quotas import QuotasView, list_quotas, quota_of
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.database import transaction
-from services.kernel.log.recorded import timestamp_of, utc
+from services.kernel.log.recorded import timestamp_of
 from services.kernel.rpc.caller import current_caller
-from services.kernel.views.as_of import present, read_moment, sealed
+from services.kernel.views.as_of import moment_in, present, read_moment, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,14 +127,13 @@ class ForecastsService(ForecastsServiceServicer):
 
         The last of them is sealed, and so are all before it.
         """
-        made_at = list(request.made_at) or [
-            timestamp_of(moment) for moment in weekly(period, until)
-        ]
-        made_at.sort(key=lambda moment: (moment.seconds, moment.nanos))
+        told = sorted(moment_in(moment, "made_at") for moment in request.made_at)
+        made_at = told or weekly(period, until)
         for last in made_at[-1:]:
-            if await sealed(self._kernel.pool, self._kernel.clock, last, "made_at") > until:
+            await sealed(self._kernel.pool, self._kernel.clock, timestamp_of(last), "made_at")
+            if last > until:
                 raise InvalidArgument.of("made_at", "lies after the moment of the reading")
-        return [utc(moment) for moment in made_at]
+        return made_at
 
     async def _moment(self, request: DatedRead, view: str = DealsView.name) -> datetime | None:
         """The moment that a question is about, None for now; waits for its token."""

@@ -64,12 +64,17 @@ async def present(pool: Pool, clock: Clock) -> datetime:
     return max(clock.now(), latest)
 
 
-async def sealed(pool: Pool, clock: Clock, said: Timestamp, field: str) -> datetime:
-    """A moment of a request's field, sealed; raises InvalidArgument when it lies in the future."""
+def moment_in(said: Timestamp, field: str) -> datetime:
+    """A moment of a request's field; raises InvalidArgument for one that no calendar has."""
     try:
-        moment = utc(said)
+        return utc(said)
     except OverflowError as error:
         raise InvalidArgument.of(field, "lies outside the calendar") from error
+
+
+async def sealed(pool: Pool, clock: Clock, said: Timestamp, field: str) -> datetime:
+    """A moment of a request's field, sealed; raises InvalidArgument when it lies in the future."""
+    moment = moment_in(said, field)
     heads: Any = await pool.fetchrow(_HEADS, moment)
     if moment > clock.now() and not heads["is_recorded"]:
         raise InvalidArgument.of(field, "lies in the future")

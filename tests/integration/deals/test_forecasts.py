@@ -4,6 +4,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from rapport.deals.v1 import forecasts_pb2 as pb
 from rapport.deals.v1.currencies_pb2 import SetBaseCurrencyRequest, SetExchangeRateRequest
@@ -315,6 +316,7 @@ async def test_a_forecast_is_judged_by_what_came_true(clock, deals, open_deal, f
     assert [euros(0), euros(12_400)] == [weekly.made[0].expected, weekly.made[1].expected]
     # A day before the end 40.00 were still promised.
     assert "0.4000" == weekly.made[-1].commit_error
-    request.made_at.append(timestamp_of(clock.now() + DAY))
-    with pytest.raises(InvalidArgument, match="made_at"):
-        await forecasts.GetForecastAccuracy(request)
+    for odd in (timestamp_of(clock.now() + DAY), Timestamp(seconds=-(2**60))):
+        asked = pb.GetForecastAccuracyRequest(period=Q4, made_at=[made_at, odd])
+        with pytest.raises(InvalidArgument, match="made_at"):
+            await forecasts.GetForecastAccuracy(asked)
