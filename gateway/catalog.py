@@ -18,6 +18,7 @@ from rapport.deals.v1 import (
     forecasts_pb2,
     pipelines_pb2,
     quotes_pb2,
+    reports_pb2,
 )
 from rapport.deals.v1 import exports_pb2 as deal_exports_pb2
 from rapport.deals.v1 import imports_pb2 as deal_imports_pb2
@@ -50,6 +51,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             contracts_pb2.DESCRIPTOR.services_by_name["ContractsService"],
             quotes_pb2.DESCRIPTOR.services_by_name["QuotesService"],
             forecasts_pb2.DESCRIPTOR.services_by_name["ForecastsService"],
+            reports_pb2.DESCRIPTOR.services_by_name["ReportsService"],
         ),
         "events": (
             events_pb2.DESCRIPTOR.services_by_name["EventsService"],

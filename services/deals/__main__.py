@@ -18,6 +18,8 @@ from rapport.deals.v1 import (
     pipelines_pb2_grpc,
     quotes_pb2,
     quotes_pb2_grpc,
+    reports_pb2,
+    reports_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
 )
@@ -36,6 +38,7 @@ from services.deals.service.deals import DealsService
 from services.deals.service.forecasts import ForecastsService
 from services.deals.service.pipelines import PipelinesService
 from services.deals.service.quotes import QuotesService
+from services.deals.service.reports import ReportsService
 from services.deals.upkeep.reminders import ReminderMetrics, Reminders
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
@@ -55,6 +58,7 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
         served(contracts_pb2, contracts_pb2_grpc, ContractsService(kernel)),
         served(quotes_pb2, quotes_pb2_grpc, QuotesService(kernel)),
         served(forecasts_pb2, forecasts_pb2_grpc, ForecastsService(kernel)),
+        served(reports_pb2, reports_pb2_grpc, ReportsService(kernel)),
     )
 
 
