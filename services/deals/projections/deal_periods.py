@@ -32,6 +32,10 @@ create table {{schema}}.deal_periods (
 );
 create index deal_periods_by_from_time
     on {{schema}}.deal_periods (workspace, from_time);
+create index deal_periods_by_to_time
+    on {{schema}}.deal_periods (workspace, to_time);
+create index deal_periods_by_update_time
+    on {{schema}}.deal_periods (workspace, update_time, from_time) include (deal_id);
 create index open_deal_periods_by_amount
     on {{schema}}.deal_periods (workspace, stage, to_time, from_time)
     include (currency, amount_minor, probability_bp_override)

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from services.kernel.process.runtime import Kernel
 
 _ONE_MOMENT: Final = "set transaction isolation level repeatable read, read only"
+# A report reads very many rows once each: it sorts and joins them in memory, and remembering what
+# was asked about the row before (no two are alike) or compiling costs more than it saves.
+_FOR_MANY_ROWS: Final = """
+select set_config('work_mem', '32MB', true), set_config('enable_memoize', 'off', true),
+    set_config('jit', 'off', true)
+"""
 # The clock of another replica may be ahead of ours.
 _LATEST: Final = "select greatest($1, max(record_time)) from kernel.heads"
 _INSTANT: Final = timedelta(microseconds=1)
@@ -81,6 +87,7 @@ class ReportsService(ReportsServiceServicer):
         question = await self._question(request.scope, moment)
         async with transaction(self._kernel.pool) as snapshot:
             await snapshot.execute(_ONE_MOMENT)
+            await snapshot.execute(_FOR_MANY_ROWS)
             yield snapshot, question
 
     async def _question(self, scope: pb.ReportScope, moment: datetime | None) -> Question:
