@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from rapport.deals.v1.reports_pb2 import (
@@ -22,6 +23,7 @@ from services.deals.pipeline import stage_name
 from services.deals.projections.report_source import asked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from services.deals.pipeline import Stage
@@ -40,10 +42,9 @@ stages as materialized (
 ),
 """
 
-# A deal reaches stages one after the other: those up to the furthest it has been in are behind it,
-# whether it was in each or not. So it first entered, or skipped, the stages between the furthest
-# until then and the one it came to.
-_REACHED: Final = f"""
+# Of each deal and pipeline: when it first was in the stage at each place, and whether it got on
+# after that. One pass over its rows tells it for all places.
+_CONVERSION: Final = f"""
 with {{prefix}} {_STAGES} wanted as (
     select deal_id from {{rows}}
     where workspace = $1 and from_time < {{horizon}} and to_time >= {{horizon}}
@@ -64,43 +65,27 @@ visits as (
     where r.workspace = $1 and r.from_time < {{horizon}} and not r.is_deleted
         and r.state in ({DEAL_STATE_OPEN}, {DEAL_STATE_WON})
 ),
-"""
-
-_WITH_SKIPS: Final = f"""
-{_REACHED} ways as (
-    select pipeline, from_time, reached,
-        max(reached) over (
-            partition by deal_id, pipeline order by number
-            rows between unbounded preceding and 1 preceding
-        ) as before,
-        max(reached) over (partition by deal_id, pipeline) as furthest
+ways as (
+    select pipeline, array[{{entered_at}}]::timestamptz[] as entered_at,
+        array[{{is_passed}}]::boolean[] as is_passed
     from visits
+    group by deal_id, pipeline
 )
-select s.stage, count(*) as entered_count,
-    count(*) filter (where w.furthest > s.stage_place) as passed_count
+select s.stage, count(*) as entered_count, count(*) filter (where at.is_passed) as passed_count
 from ways w
-join stages s on s.pipeline = w.pipeline
-    and s.stage_place > coalesce(w.before, -1) and s.stage_place <= w.reached
-where w.from_time >= $2 and w.from_time < $3
+cross join lateral unnest(w.entered_at, w.is_passed) with ordinality
+    as at (entered_at, is_passed, number)
+join stages s on s.pipeline = w.pipeline and s.stage_place = at.number - 1
+where at.entered_at >= $2 and at.entered_at < $3
 group by s.stage
 """
 
-_WITHOUT_SKIPS: Final = f"""
-{_REACHED} ways as (
-    select pipeline, from_time, reached,
-        row_number() over (partition by deal_id, pipeline, reached order by number) as visit,
-        max(reached) over (
-            partition by deal_id, pipeline order by number
-            rows between 1 following and unbounded following
-        ) as furthest
-    from visits
-)
-select s.stage, count(*) as entered_count,
-    count(*) filter (where w.furthest > s.stage_place) as passed_count
-from ways w
-join stages s on s.pipeline = w.pipeline and s.stage_place = w.reached
-where w.from_time >= $2 and w.from_time < $3 and w.visit = 1
-group by s.stage
+# To be further on for the first time is to have skipped what lies before.
+_ENTERED: Final = "min(from_time) filter (where reached >= {place})"
+_PASSED: Final = "max(reached) > {place}"
+_ENTERED_ITSELF: Final = "min(from_time) filter (where reached = {place})"
+_PASSED_AFTER: Final = """
+    max(number) filter (where reached > {place}) > min(number) filter (where reached = {place})
 """
 
 _TIMES: Final = f"""
@@ -161,9 +146,14 @@ async def get_stage_conversion(
     horizon = question.latest + _INSTANT
     about = await asked(connection, replace(question, pipeline=""), horizon)
     stages = _open_stages(question)
+    places = range(1 + max(_places(stages), default=0))
+    entered_at = _ENTERED_ITSELF if skips_left_out else _ENTERED
+    is_passed = _PASSED_AFTER if skips_left_out else _PASSED
     sql = about.sql(
-        _WITHOUT_SKIPS if skips_left_out else _WITH_SKIPS,
+        _CONVERSION,
         horizon=about.arguments.add(horizon, "timestamptz"),
+        entered_at=", ".join(entered_at.format(place=place) for place in places),
+        is_passed=", ".join(is_passed.format(place=place) for place in places),
         **_stage_columns(about, stages),
     )
     found = {row["stage"]: row for row in await connection.fetch(sql, *about.arguments.values)}
@@ -199,10 +189,22 @@ def _stage_columns(about: Asked, stages: dict[str, Stage]) -> dict[str, str]:
     add = about.arguments.add
     return {
         "stages": add(list(stages), "text[]"),
-        "pipelines": add([name.partition("/stages/")[0] for name in stages], "text[]"),
-        "places": add(list(range(len(stages))), "int[]"),
+        "pipelines": add(_pipelines(stages), "text[]"),
+        "places": add(_places(stages), "int[]"),
         "rots": add([stage.rot_after_s or None for stage in stages.values()], "bigint[]"),
     }
+
+
+def _pipelines(stages: Iterable[str]) -> list[str]:
+    """The pipeline of each stage."""
+    return [name.partition("/stages/")[0] for name in stages]
+
+
+def _places(stages: Iterable[str]) -> list[int]:
+    """The place of each stage among the open ones of its pipeline, which follow each other."""
+    return [
+        place for _, together in groupby(_pipelines(stages)) for place, _ in enumerate(together)
+    ]
 
 
 def _conversion(name: str, found: Any) -> StageConversion:
