@@ -15,6 +15,7 @@ from rapport.deals.v1.reports_pb2 import (
     SALES_GROUPING_CUSTOM_FIELD,
     SALES_GROUPING_LOST_REASON,
     SALES_GROUPING_MONTH,
+    SALES_GROUPING_OWNER,
     TIME_BASIS_RECORDED,
     GetPipelineWaterfallRequest,
     GetSalesReportRequest,
@@ -301,6 +302,9 @@ async def test_what_cannot_be_answered_is_refused_with_the_field(asked, reports)
         InvalidArgument, currency="XXZ", **window(NOW - DAY, NOW)
     )
     assert [] == await refused(NotFound, pipeline="pipelines/none", **window(NOW - DAY, NOW))
+    for half in ({"group_by": SALES_GROUPING_CUSTOM_FIELD}, {"custom_field": "source"}):
+        with pytest.raises(InvalidArgument):
+            await reports.GetSalesReport(GetSalesReportRequest(scope=FEBRUARY, **half))
     stranger = asked.stub(ReportsServiceStub, scopes=frozenset({"contacts.read"}))
     with pytest.raises(PermissionDenied):
         await stranger.GetSlippage(GetSlippageRequest(scope=FEBRUARY))
@@ -308,7 +312,7 @@ async def test_what_cannot_be_answered_is_refused_with_the_field(asked, reports)
 
 async def test_a_report_is_for_people_to_read(asked, reports):
     await asked.kernel.pool.execute(MANY_OWNERS, ROWS_MAX + 1)
-    request = GetSalesReportRequest(scope=FEBRUARY, group_by=2)
+    request = GetSalesReportRequest(scope=FEBRUARY, group_by=SALES_GROUPING_OWNER)
 
     with pytest.raises(InvalidArgument) as error:
         await reports.GetSalesReport(request)
