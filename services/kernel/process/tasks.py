@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry, Counter
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+CANCEL_PAUSE_S = 1.0
+CANCEL_TIMEOUT_S = 10.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -38,7 +41,17 @@ class Tasks:
         return task
 
     async def cancel(self) -> None:
-        """Cancel all and wait until they have ended."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancel all and wait until they have ended, `CANCEL_TIMEOUT_S` at most.
+
+        A library may lose a cancellation: `asyncio.wait_for` of Python 3.11 does when what it
+        waits for ends at the same moment. So who goes on is cancelled again.
+        """
+        running = {task for task in self._tasks if not task.done()}
+        times = 0
+        while running and times * CANCEL_PAUSE_S < CANCEL_TIMEOUT_S:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_PAUSE_S)
+            times += 1
+        for task in running:
+            _log.error("task.not_cancelled", task=task.get_name())
