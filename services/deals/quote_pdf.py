@@ -137,7 +137,8 @@ def _lines(details: QuoteDetails) -> Iterator[Any]:
         [_text(text, size=7.5, bold=True, right=place > 1) for place, text in enumerate(heading)],
         *(_row(place, item) for place, item in enumerate(details.line_items.items, start=1)),
     ]
-    table = Table(rows, colWidths=_COLUMNS, repeatRows=1)
+    # A row that is longer than a page goes over pages; all others stay whole where they can.
+    table = Table(rows, colWidths=_COLUMNS, repeatRows=1, splitInRow=1)
     style = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("BACKGROUND", (0, 0), (-1, 0), _HEAD),
@@ -153,7 +154,6 @@ def _lines(details: QuoteDetails) -> Iterator[Any]:
 def _row(place: int, item: LineItem) -> list[Any]:
     what = [_text(item.display_name)]
     if item.description:
-        # In one paragraph: the longest row still fits a page.
         what.append(_text(" ".join(item.description.split()), size=7.5, color=_GREY))
     if item.billing in _BILLED:
         terms = f"{money_text(item.period_amount)} {_BILLED[item.billing]}"
