@@ -14,7 +14,7 @@ from rapport.deals.v1.values_pb2 import (
 from services.deals.forecast import CATEGORIES
 from services.deals.forecast_periods import known_period
 from services.deals.pipeline import stage_name
-from services.deals.projections.deal_rows import COLUMNS, DEAL_ROWS
+from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import deal_of
 from services.deals.projections.forecast_settings import read_pipelines
 from services.deals.projections.forecasts import GROUPS, source_of
@@ -64,7 +64,7 @@ FORECAST_DEALS = Listing(
         positions=Positions(partition="partition"),
         versions="counted",
     ),
-    columns=f"workspace, {COLUMNS}",
+    columns=f"workspace, {LISTED_COLUMNS}",
     fields=Fields(
         {
             "create_time": Field(
