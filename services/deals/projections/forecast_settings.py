@@ -11,6 +11,7 @@ from services.deals.exchange import Rates, UnknownRate, day_of
 from services.deals.pipeline import stage_name
 from services.deals.projections.exchange_rates import load_rates
 from services.deals.projections.pipelines import load_pipelines
+from services.kernel.errors import NotFound
 from services.kernel.iso4217 import EXPONENTS
 from services.kernel.log.sql import columns
 
@@ -82,6 +83,12 @@ async def read_pipelines(
     if is_told_late:
         return with_later(pipelines, await load_pipelines(connection, workspace))
     return pipelines
+
+
+def existing_pipeline(name: str, pipelines: Mapping[str, Pipeline]) -> None:
+    """Refuses a pipeline that there is not, or was not; without a name it is all of them."""
+    if name and name.removeprefix("pipelines/") not in pipelines:
+        raise NotFound(name)
 
 
 def with_later(then: Mapping[str, Pipeline], now: Mapping[str, Pipeline]) -> dict[str, Pipeline]:

@@ -281,6 +281,23 @@ async def test_the_deals_of_a_forecast_are_listed_without_their_lines(deals, for
     assert (await deals.ListDeals(ListDealsRequest())).deals == found.deals
 
 
+async def test_a_pipeline_that_there_is_not_has_no_forecast_and_no_quota(forecasts):
+    unknown = {"pipeline": "pipelines/sails"}
+    asks = [
+        forecasts.SetQuota(quota(euros(1), **unknown)),
+        forecasts.SubmitForecast(submission(euros(1), **unknown)),
+        forecasts.GetForecast(forecast_of(**unknown)),
+        forecasts.ListForecastDeals(pb.ListForecastDealsRequest(period=Q4, **unknown)),
+        forecasts.GetForecastAccuracy(
+            pb.GetForecastAccuracyRequest(period=Q4, currency="EUR", **unknown)
+        ),
+    ]
+
+    for ask in asks:
+        with pytest.raises(NotFound, match="pipelines/sails"):
+            await ask
+
+
 async def test_what_is_asked_for_has_limits(clock, forecasts):
     most = forecast_of(period="2026-01", period_count=12)
     moments = pb.GetForecastAccuracyRequest(
