@@ -23,7 +23,14 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+from reportlab.platypus import (
+    CondPageBreak,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    Table,
+    TableStyle,
+)
 
 from rapport.deals.v1.lines_pb2 import (
     BILLING_MONTHLY,
@@ -55,6 +62,7 @@ _HEAD: Final = colors.HexColor("#eef2f6")
 _FIGURES: Final = tuple(width * mm for width in (17, 27, 17, 13, 25))
 _PLACE: Final = 8 * mm
 _COLUMNS: Final = (_PLACE, _WIDTH - _PLACE - sum(_FIGURES), *_FIGURES)
+_ROOM: Final = 50 * mm
 _BILLED: Final = {
     BILLING_MONTHLY: "every month",
     BILLING_QUARTERLY: "every 3 months",
@@ -147,6 +155,8 @@ def _lines(details: QuoteDetails) -> Iterator[Any]:
         ("RIGHTPADDING", (0, 0), (-1, -1), 3),
     ]
     table.setStyle(TableStyle(style))
+    # Else the first row would be cut for want of room, though it is no long one.
+    yield CondPageBreak(_ROOM)
     yield table
     yield Spacer(1, 5 * mm)
 

@@ -113,6 +113,15 @@ def test_a_line_that_is_longer_than_a_page_goes_over_pages(said):
     assert "Shuttle" in printed
 
 
+def test_the_first_line_is_not_cut_however_long_the_head_is():
+    line = item(display_name="Loom", description="Weaves " * 20)
+
+    for rows in range(47, 54):
+        [whole] = [text for text in pages(state([line], recipient="a\n" * rows)) if "Loom" in text]
+
+        assert 20 == whole.count("Weaves")
+
+
 def test_a_draft_says_so():
     [text] = pages(state([item()], state=QUOTE_STATE_DRAFT, send_time=None))
 
