@@ -305,7 +305,7 @@ async def test_a_period_of_many_deals_is_read_along_indexes(pool, table, basis, 
         await connection.execute(f"vacuum analyze deals.{table}")
         asked = asked_of("acme", group_by=OWNER)
         source = source_of(basis or RECORD, None if basis is None else MOMENT)
-        sql, args = statement(asked, source, [reading_at(MOMENT)])
+        sql, args = statement(asked, source, [reading_at(MOMENT)], {"EUR"})
         plan = "\n".join(row[0] for row in await connection.fetch(f"explain {sql}", *args))
 
     assert f"Seq Scan on {table}" not in plan
