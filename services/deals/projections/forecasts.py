@@ -1,8 +1,8 @@
 """Questions about forecasts: deals counted by group, period and category, now or at any moment.
 
-Counting is one statement, whatever is asked: of the table of deals for now, of the table of what they
-were for moments by the time of recording or of occurrence. How stages were configured and what
-currencies were worth at each moment comes with it as arrays.
+Counting is one statement, whatever is asked: of the table of deals for now, of the table of what
+they were for moments by the time of recording or of occurrence. How stages were configured and
+what currencies were worth at each moment comes with it as arrays.
 """
 
 from __future__ import annotations
