@@ -225,14 +225,6 @@ def decimal_text(number: Decimal) -> str:
     return format(number.normalize(), "f")
 
 
-def known_currency(currency: str, path: str) -> str:
-    """Refuses what is no currency with a minor unit: nothing could be rounded to it."""
-    if currency not in EXPONENTS:
-        message = "is no ISO 4217 code of a currency with a minor unit"
-        raise InvalidArgument.of(path, message)
-    return currency
-
-
 def priced(
     items: Sequence[LineItem], currency: str, path: str
 ) -> tuple[list[LineItem], list[Line]]:

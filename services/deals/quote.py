@@ -33,9 +33,9 @@ from rapport.deals.v1.quotes_pb2 import (
     QUOTE_STATE_UNSPECIFIED,
     QuoteState,
 )
+from services.deals.exchange import known_currency, read_day
 from services.deals.lines import (
     Whole,
-    known_currency,
     priced,
     read_percent,
     serialised,
@@ -157,18 +157,9 @@ def offered(details: QuoteDetails) -> tuple[QuoteDetails, Totals]:
         ),
     )
     sums = sums_of(lines, whole)
-    known_day(details.valid_until, "details.valid_until")
+    if details.valid_until and read_day(details.valid_until) is None:
+        raise InvalidArgument.of("details.valid_until", "must be a day such as 2026-03-31")
     full = QuoteDetails()
     full.CopyFrom(details)
     full.line_items.CopyFrom(LineItems(currency=currency, items=kept))
     return full, totals_of(sums, currency)
-
-
-def known_day(text: str, path: str) -> None:
-    """Refuses a day that no calendar has."""
-    try:
-        is_day = not text or datetime.fromisoformat(text).date().isoformat() == text
-    except ValueError:
-        is_day = False
-    if not is_day:
-        raise InvalidArgument.of(path, "must be a day such as 2026-03-31")

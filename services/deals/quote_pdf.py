@@ -23,7 +23,14 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+from reportlab.platypus import (
+    CondPageBreak,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    Table,
+    TableStyle,
+)
 
 from rapport.deals.v1.lines_pb2 import (
     BILLING_MONTHLY,
@@ -55,6 +62,7 @@ _HEAD: Final = colors.HexColor("#eef2f6")
 _FIGURES: Final = tuple(width * mm for width in (17, 27, 17, 13, 25))
 _PLACE: Final = 8 * mm
 _COLUMNS: Final = (_PLACE, _WIDTH - _PLACE - sum(_FIGURES), *_FIGURES)
+_ROOM: Final = 50 * mm
 _BILLED: Final = {
     BILLING_MONTHLY: "every month",
     BILLING_QUARTERLY: "every 3 months",
@@ -137,7 +145,8 @@ def _lines(details: QuoteDetails) -> Iterator[Any]:
         [_text(text, size=7.5, bold=True, right=place > 1) for place, text in enumerate(heading)],
         *(_row(place, item) for place, item in enumerate(details.line_items.items, start=1)),
     ]
-    table = Table(rows, colWidths=_COLUMNS, repeatRows=1)
+    # A row that is longer than a page goes over pages; all others stay whole where they can.
+    table = Table(rows, colWidths=_COLUMNS, repeatRows=1, splitInRow=1)
     style = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("BACKGROUND", (0, 0), (-1, 0), _HEAD),
@@ -146,6 +155,8 @@ def _lines(details: QuoteDetails) -> Iterator[Any]:
         ("RIGHTPADDING", (0, 0), (-1, -1), 3),
     ]
     table.setStyle(TableStyle(style))
+    # Else the first row would be cut for want of room, though it is no long one.
+    yield CondPageBreak(_ROOM)
     yield table
     yield Spacer(1, 5 * mm)
 
@@ -153,7 +164,6 @@ def _lines(details: QuoteDetails) -> Iterator[Any]:
 def _row(place: int, item: LineItem) -> list[Any]:
     what = [_text(item.display_name)]
     if item.description:
-        # In one paragraph: the longest row still fits a page.
         what.append(_text(" ".join(item.description.split()), size=7.5, color=_GREY))
     if item.billing in _BILLED:
         terms = f"{money_text(item.period_amount)} {_BILLED[item.billing]}"

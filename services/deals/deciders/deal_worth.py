@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from rapport.deals.v1.events_pb2 import DealAmountChanged, DealLineItemsChanged, DealQuoted
 from rapport.deals.v1.lines_pb2 import LineItems
+from services.deals.exchange import known_currency
 from services.deals.lines import (
     Whole,
-    known_currency,
     priced,
     products_of,
     serialised,

@@ -9,7 +9,11 @@ from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1 import forecasts_pb2 as pb
 from services.deals.exchange import ConvertedTooLarge, Unconvertible, day_of
 from services.deals.forecast import CATEGORIES, Forecast, Tally, forecast_error
-from services.deals.projections.forecast_settings import Reading, read_settings
+from services.deals.projections.forecast_settings import (
+    Reading,
+    existing_pipeline,
+    read_settings,
+)
 from services.deals.projections.forecast_targets import Targets, read_targets
 from services.deals.projections.forecasts import (
     ERRORS_MAX,
@@ -50,6 +54,7 @@ async def get_forecast(
     """Returns what deals come to, by group and period, now or at a moment."""
     source = source_of(basis, moment)
     reading = await read_settings(connection, asked, moment, now, is_told_late=source.is_told_late)
+    existing_pipeline(asked.pipeline, reading.pipelines)
     [counted], error_count = await count_deals(connection, asked, source, [reading])
     targets = await read_targets(connection, asked, set(counted.groups) - {""}, moment)
     shown = _Shown(asked, reading, counted, targets)
@@ -76,6 +81,7 @@ async def get_accuracy(
     [period] = asked.periods
     source = source_of(pb.ForecastTimeBasis.FORECAST_TIME_BASIS_RECORD, moment)
     reading = await read_settings(connection, asked, moment, now, is_told_late=source.is_told_late)
+    existing_pipeline(asked.pipeline, reading.pipelines)
     [counted], error_count = await count_deals(connection, asked, source, [reading])
     actual = _Shown(asked, reading, counted, Targets())
     closed_minor = actual.forecast("", 1, None).closed_minor

@@ -14,9 +14,9 @@ from rapport.deals.v1.values_pb2 import (
 from services.deals.forecast import CATEGORIES
 from services.deals.forecast_periods import known_period
 from services.deals.pipeline import stage_name
-from services.deals.projections.deal_rows import COLUMNS, DEAL_ROWS
+from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import deal_of
-from services.deals.projections.forecast_settings import read_pipelines
+from services.deals.projections.forecast_settings import existing_pipeline, read_pipelines
 from services.deals.projections.forecasts import GROUPS, source_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.filter_conditions import Arguments
@@ -64,7 +64,7 @@ FORECAST_DEALS = Listing(
         positions=Positions(partition="partition"),
         versions="counted",
     ),
-    columns=f"workspace, {COLUMNS}",
+    columns=f"workspace, {LISTED_COLUMNS}",
     fields=Fields(
         {
             "create_time": Field(
@@ -82,6 +82,7 @@ async def list_forecast_deals(
     """Returns a page of the deals that a forecast counts."""
     source = source_of(request.time_basis, moment)
     pipelines = await read_pipelines(pool, workspace, moment, is_told_late=source.is_told_late)
+    existing_pipeline(request.pipeline, pipelines)
     heads = {} if moment is not None else await read_heads(pool)
     asked = _asked(request)
     query = FORECAST_DEALS.query(

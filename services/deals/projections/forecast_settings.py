@@ -11,11 +11,12 @@ from services.deals.exchange import Rates, UnknownRate, day_of
 from services.deals.pipeline import stage_name
 from services.deals.projections.exchange_rates import load_rates
 from services.deals.projections.pipelines import load_pipelines
+from services.kernel.errors import NotFound
 from services.kernel.iso4217 import EXPONENTS
 from services.kernel.log.sql import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from asyncpg import Pool
@@ -84,6 +85,12 @@ async def read_pipelines(
     return pipelines
 
 
+def existing_pipeline(name: str, pipelines: Mapping[str, Pipeline]) -> None:
+    """Refuses a pipeline that there is not, or was not; without a name it is all of them."""
+    if name and name.removeprefix("pipelines/") not in pipelines:
+        raise NotFound(name)
+
+
 def with_later(then: Mapping[str, Pipeline], now: Mapping[str, Pipeline]) -> dict[str, Pipeline]:
     """Pipelines as they were, with the stages that were added since."""
     merged = dict(now)
@@ -105,20 +112,24 @@ def stage_columns(readings: Sequence[Reading]) -> list[list[object]]:
     return columns(rows) or [[], [], [], []]
 
 
-def rate_columns(readings: Sequence[Reading]) -> list[list[object]]:
-    """What amounts are multiplied with at each reading: its number, currency, day and factor."""
+def rate_columns(readings: Sequence[Reading], closed_in: Collection[str]) -> list[list[object]]:
+    """What amounts are multiplied with at each reading: its number, currency, day and factor.
+
+    `closed_in` are the currencies of closed deals: of all others only today counts. So who has
+    rates of a hundred currencies pays for those in use.
+    """
     rows = [
         (number, currency, day, factor)
         for number, reading in enumerate(readings)
-        for currency, day, factor in _factors(reading)
+        for currency, day, factor in _factors(reading, closed_in)
     ]
     return columns(rows) or [[], [], [], []]
 
 
-def _factors(reading: Reading) -> Iterator[tuple[str, date, Decimal]]:
+def _factors(reading: Reading, closed_in: Collection[str]) -> Iterator[tuple[str, date, Decimal]]:
     for currency in _known(reading):
         shift = EXPONENTS[reading.currency] - EXPONENTS[currency]
-        for day in _days(reading):
+        for day in _days(reading) if currency in closed_in else [reading.today]:
             try:
                 rate = reading.rates.on(currency, reading.currency, day)
             except UnknownRate:

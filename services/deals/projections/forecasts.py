@@ -1,8 +1,8 @@
 """Questions about forecasts: deals counted by group, period and category, now or at any moment.
 
-It is one statement, whatever is asked: of the table of deals for now, of the table of what they
-were for moments by the time of recording or of occurrence. How stages were configured and what
-currencies were worth at each moment comes with it as arrays.
+Counting is one statement, whatever is asked: of the table of deals for now, of the table of what
+they were for moments by the time of recording or of occurrence. How stages were configured and
+what currencies were worth at each moment comes with it as arrays.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.deals.projections.forecast_settings import Reading, rate_columns, 
 from services.kernel.log.sql import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import date, datetime
 
     from rapport.deals.v1.values_pb2 import ForecastCategory
@@ -131,6 +131,13 @@ where case when is_error then error_rank <= {ERRORS_MAX} else grp_rank <= {GROUP
 order by is_error, grp, error_rank
 """
 
+# $1 workspace, $2 and $3 begin and end of the periods.
+_CLOSED_IN: Final = f"""
+select distinct currency from {{source}}
+where workspace = $1 and not is_deleted and state <> {DEAL_STATE_OPEN} and currency is not null
+    and close_time >= $2 and close_time < $3
+"""
+
 _ASKED: Final = """workspace = $1 and not is_deleted
         and ($16::text = '' or pipeline = $16) and ($17::text = '' or owner = $17)
         and ($18::text = '' or team = $18)"""
@@ -201,7 +208,8 @@ async def count_deals(
 
     At most `GROUPS_MAX` groups and one more are answered, and `ERRORS_MAX` errors.
     """
-    sql, args = statement(asked, source, readings)
+    closed_in = await _currencies_of_closed(connection, asked, source)
+    sql, args = statement(asked, source, readings, closed_in)
     rows = await connection.fetch(sql, *args)
     counted = [Counted() for _ in readings]
     error_count = 0
@@ -215,8 +223,17 @@ async def count_deals(
     return counted, error_count
 
 
-def statement(asked: Asked, source: Source, readings: Sequence[Reading]) -> Statement:
-    """The one statement."""
+async def _currencies_of_closed(connection: Tx, asked: Asked, source: Source) -> set[str]:
+    """The currencies of deals that were closed in the periods, whichever moment saw them so."""
+    times = asked.periods[0].begin_time, asked.periods[-1].end_time
+    sql = _CLOSED_IN.format(source=source.table)
+    return {row["currency"] for row in await connection.fetch(sql, asked.workspace, *times)}
+
+
+def statement(
+    asked: Asked, source: Source, readings: Sequence[Reading], closed_in: Collection[str]
+) -> Statement:
+    """The one statement; `closed_in` are the currencies of the deals that were closed."""
     sql = _COUNTED.format(
         source=source.table, seen=source.seen, asked=_ASKED, group=GROUPS[asked.group_by]
     )
@@ -226,7 +243,7 @@ def statement(asked: Asked, source: Source, readings: Sequence[Reading]) -> Stat
         [reading.moment for reading in readings],
         [reading.today for reading in readings],
         *stage_columns(readings),
-        *rate_columns(readings),
+        *rate_columns(readings, closed_in),
         asked.currency,
         [period.begin_time for period in asked.periods],
         asked.periods[-1].end_time,

@@ -9,17 +9,19 @@ from rapport.deals.v1.forecasts_pb2_grpc import ForecastsServiceServicer
 from services.deals.deciders import forecast_submission, quota
 from services.deals.exchange import known_currency
 from services.deals.forecast_periods import consecutive, known_period, weekly
-from services.deals.forecast_subject import known_subject
+from services.deals.forecast_subject import Subject, known_subject
 from services.deals.projections.deals import DealsView
 from services.deals.projections.exchange_rates import get_base_currency
 from services.deals.projections.forecast_answers import get_accuracy, get_forecast
 from services.deals.projections.forecast_deals import list_forecast_deals
+from services.deals.projections.forecast_settings import existing_pipeline
 from services.deals.projections.forecast_submissions import (
     ForecastSubmissionsView,
     list_forecast_submissions,
     submission_of,
 )
 from services.deals.projections.forecasts import Asked
+from services.deals.projections.pipelines import load_pipelines
 from services.deals.projections.quotas import QuotasView, list_quotas, quota_of
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.database import transaction
@@ -56,7 +58,8 @@ class ForecastsService(ForecastsServiceServicer):
         self._kernel = kernel
 
     async def SetQuota(self, request: pb.SetQuotaRequest, _: Any) -> pb.SetQuotaResponse:
-        return await self._quota(known_subject(request).id, request, pb.SetQuotaResponse)
+        quota_id = (await self._subject(request)).id
+        return await self._quota(quota_id, request, pb.SetQuotaResponse)
 
     async def RemoveQuota(self, request: pb.RemoveQuotaRequest, _: Any) -> pb.RemoveQuotaResponse:
         quota_id = quota.DECIDER.aggregate_id(request.name)
@@ -70,7 +73,7 @@ class ForecastsService(ForecastsServiceServicer):
         self, request: pb.SubmitForecastRequest, _: Any
     ) -> pb.SubmitForecastResponse:
         decider, actor = forecast_submission.DECIDER, current_caller().actor
-        key = known_subject(request).id
+        key = (await self._subject(request)).id
 
         def respond(decided: Decided[forecast_submission.State]) -> pb.SubmitForecastResponse:
             submission_id = f"{key}@{decided.version}"
@@ -168,6 +171,14 @@ class ForecastsService(ForecastsServiceServicer):
         except NotFound as error:
             message = "is needed, since the workspace has no base currency"
             raise InvalidArgument.of("currency", message) from error
+
+    async def _subject(self, said: pb.SetQuotaRequest | pb.SubmitForecastRequest) -> Subject:
+        """What something is said about: all of it is known, and there is such a pipeline."""
+        subject = known_subject(said)
+        if subject.pipeline:
+            pipelines = await load_pipelines(self._kernel.pool, current_caller().workspace)
+            existing_pipeline(subject.pipeline, pipelines)
+        return subject
 
     async def _quota(self, quota_id: str, command: quota.Command, response: Callable[..., M]) -> M:
         """Executes a command on a quota and answers with what became of it."""

@@ -10,8 +10,12 @@ from rapport.deals.v1 import forecasts_pb2 as pb
 from rapport.deals.v1.currencies_pb2 import SetBaseCurrencyRequest, SetExchangeRateRequest
 from rapport.deals.v1.currencies_pb2_grpc import CurrenciesServiceStub
 from rapport.deals.v1.forecasts_pb2_grpc import ForecastsServiceStub
+from rapport.deals.v1.lines_pb2 import LineItem, LineItems
 from rapport.deals.v1.service_pb2 import (
+    DealDetails,
     DeleteDealRequest,
+    ListDealsRequest,
+    UpdateDealRequest,
     WinDealRequest,
 )
 from rapport.deals.v1.values_pb2 import (
@@ -264,6 +268,34 @@ async def test_the_deals_that_make_a_number_up_are_listed(clock, deals, open_dea
     page = await forecasts.ListForecastDeals(pb.ListForecastDealsRequest(period=Q4, page_size=1))
     with pytest.raises(InvalidArgument, match="page_token"):
         await listed(period="2026", page_token=page.next_page_token)
+
+
+async def test_the_deals_of_a_forecast_are_listed_without_their_lines(deals, forecasts, open_deal):
+    await open_deal("a", expected_close_time=DUE)
+    items = LineItems(currency="EUR", items=[LineItem(display_name="Loom", unit_price="1")])
+    change = UpdateDealRequest(name="deals/a", deal=DealDetails(line_items=items))
+    await deals.UpdateDeal(change)
+
+    found = await forecasts.ListForecastDeals(pb.ListForecastDealsRequest(period=Q4))
+
+    assert (await deals.ListDeals(ListDealsRequest())).deals == found.deals
+
+
+async def test_a_pipeline_that_there_is_not_has_no_forecast_and_no_quota(forecasts):
+    unknown = {"pipeline": "pipelines/sails"}
+    asks = [
+        forecasts.SetQuota(quota(euros(1), **unknown)),
+        forecasts.SubmitForecast(submission(euros(1), **unknown)),
+        forecasts.GetForecast(forecast_of(**unknown)),
+        forecasts.ListForecastDeals(pb.ListForecastDealsRequest(period=Q4, **unknown)),
+        forecasts.GetForecastAccuracy(
+            pb.GetForecastAccuracyRequest(period=Q4, currency="EUR", **unknown)
+        ),
+    ]
+
+    for ask in asks:
+        with pytest.raises(NotFound, match="pipelines/sails"):
+            await ask
 
 
 async def test_what_is_asked_for_has_limits(clock, forecasts):

@@ -28,7 +28,9 @@ def reading(first_day, last_day):
 
 
 def test_amounts_are_multiplied_by_the_rate_of_each_day_that_counts():
-    rows = zip(*rate_columns([reading(date(2026, 10, 1), MOMENT.date())]), strict=True)
+    rows = zip(
+        *rate_columns([reading(date(2026, 10, 1), MOMENT.date())], {"USD", "JPY"}), strict=True
+    )
 
     assert {
         (0, "USD", date(2026, 10, 2), Decimal("0.9")),
@@ -45,11 +47,20 @@ def test_amounts_are_multiplied_by_the_rate_of_each_day_that_counts():
     [(date(2026, 9, 1), date(2026, 9, 1)), (date(2027, 1, 1), date(2026, 10, 3))],
 )
 def test_an_open_deal_counts_at_the_rate_of_today_whatever_its_period(first_day, last_day):
-    numbers, currencies, days, factors = rate_columns([reading(first_day, last_day)])
+    numbers, currencies, days, factors = rate_columns([reading(first_day, last_day)], {"USD"})
 
     assert (0, "USD", date(2026, 10, 3), Decimal("0.8")) in set(
         zip(numbers, currencies, days, factors, strict=True)
     )
+
+
+def test_a_currency_that_no_deal_was_closed_in_counts_at_the_rate_of_today_alone():
+    rows = zip(*rate_columns([reading(date(2026, 10, 1), MOMENT.date())], {"EUR"}), strict=True)
+
+    assert {
+        (0, "USD", date(2026, 10, 3), Decimal("0.8")),
+        (0, "JPY", date(2026, 10, 3), Decimal("0.55")),
+    } == set(rows)
 
 
 def test_a_stage_that_was_added_later_is_as_it_is_now():

@@ -96,6 +96,32 @@ def test_the_longest_texts_fit():
     assert pages(state([long] * 2, terms="W" * 10_000))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"display_name": "W\n" * 100},
+        {"description": ("W" * 12 + " ") * 76},
+        {"display_name": "‱" * 200, "description": "‱" * 1_000},
+    ],
+)
+def test_a_line_that_is_longer_than_a_page_goes_over_pages(said):
+    found = pages(state([item(**said), item(display_name="Shuttle")]))
+
+    printed, [character] = "".join(found), {text[0] for text in said.values()}
+    assert len(found) > 1
+    assert sum(text.count(character) for text in said.values()) == printed.count(character)
+    assert "Shuttle" in printed
+
+
+def test_the_first_line_is_not_cut_however_long_the_head_is():
+    line = item(display_name="Loom", description="Weaves " * 20)
+
+    for rows in range(47, 54):
+        [whole] = [text for text in pages(state([line], recipient="a\n" * rows)) if "Loom" in text]
+
+        assert 20 == whole.count("Weaves")
+
+
 def test_a_draft_says_so():
     [text] = pages(state([item()], state=QUOTE_STATE_DRAFT, send_time=None))
 
