@@ -118,6 +118,18 @@ async def test_a_reader_who_is_wanted_pauses_no_longer(pool, monkeypatch):
         assert [BURST_SIZE_MIN + 1] == [event.position for event in await waiting]
 
 
+async def test_a_reader_who_was_wanted_while_he_was_busy_does_not_pause(pool, monkeypatch):
+    monkeypatch.setattr("services.kernel.log.pace.PAUSE_S", 60.0)
+    log = text_log()
+    reader = await after_a_burst(pool, log)
+
+    log.wanted.ring()
+
+    async with asyncio.timeout(10):
+        batch = await reader.next_batch(max_events=1000, max_wait_s=60)
+    assert [BURST_SIZE_MIN + 1] == [event.position for event in batch]
+
+
 async def test_a_reader_who_is_behind_does_not_pause(pool, monkeypatch):
     monkeypatch.setattr("services.kernel.log.pace.PAUSE_S", 60.0)
     log = text_log()

@@ -1,6 +1,6 @@
 """The bell of a process: rung on each news from the database, heard by whoever waits for some.
 
-It says neither what happened nor how often: who hears it looks for himself.
+It does not say what happened: who hears it looks for himself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ class Bell:
 
     def __init__(self) -> None:
         self._listeners: set[asyncio.Event] = set()
+        # Who was too busy to listen learns by it whether there was a ring.
+        self.rings = 0
 
     def ring(self, _payload: str | None = None) -> None:
         """Wakes all who listen."""
+        self.rings += 1
         for heard in self._listeners:
             heard.set()
 

@@ -2,8 +2,9 @@
 
 Most of what a small batch costs is the same for a large one, and it is taken from the same process
 and database in which the next events wait to be recorded. So whoever was handed many events at
-once, and has caught up, waits for more of them; never longer than `PAUSE_S`, and not at all when
-somebody waits for what he makes of them.
+once, and has caught up, waits for more of them; never longer than `PAUSE_S`, and a view not at all
+when somebody waits for what it makes of them. The relay cannot know whether anybody waits: what
+other services make of the feed is staler by a pause.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ class LogReader:
         self._partition = partition
         self._position = after_position
         self._pauses_until_s = 0.0
+        self._rings_before = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,6 +59,7 @@ class LogReader:
         with self._log.grown.listening() as grown:
             while True:
                 grown.clear()
+                self._rings_before = self._log.wanted.rings
                 batch = await self._read(max_events)
                 if batch:
                     self._position = batch[-1].position
@@ -69,7 +71,8 @@ class LogReader:
                 await heard_within(grown, min(left_s, SAFETY_POLL_S))
 
     async def _pause(self, pause_s: float) -> None:
-        if pause_s > 0:
+        """Waits, unless somebody has wanted something since the last batch was read."""
+        if pause_s > 0 and self._log.wanted.rings == self._rings_before:
             with self._log.wanted.listening() as wanted:
                 await heard_within(wanted, pause_s)
 
