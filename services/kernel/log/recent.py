@@ -36,10 +36,11 @@ class _Run:
         return _now_s() - self.kept_at_s > RECENT_S_MAX
 
     def after(self, position: int, limit: int) -> Sequence[Recorded]:
-        for events in (self.newer, self.older):
+        for events, next_ones in ((self.newer, ()), (self.older, self.newer)):
             if events and events[0].position <= position + 1:
                 begin = position + 1 - events[0].position
-                return events[begin : begin + limit]
+                found = events[begin : begin + limit]
+                return [*found, *next_ones[: limit - len(found)]] if next_ones else found
         return ()
 
 

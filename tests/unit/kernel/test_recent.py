@@ -71,6 +71,16 @@ async def test_a_gap_or_a_step_back_forgets_what_was_before():
     assert [] == positions(recent, 4)
 
 
+async def test_the_older_half_of_the_memory_is_followed_by_the_newer_one():
+    recent = Recent(bytes_max=40)
+    recent.keep(events(1, 3), 15)
+    recent.keep(events(4, 6), 15)
+
+    assert [2, 3, 4, 5, 6] == positions(recent, 1)
+    assert [2, 3, 4] == positions(recent, 1, limit=3)
+    assert [5, 6] == positions(recent, 4)
+
+
 async def test_partitions_are_kept_apart():
     recent = Recent()
     recent.keep([*events(1, 2, partition=1), *events(7, 7), *events(3, 3, partition=1)], 10)
