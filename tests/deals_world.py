@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from deploy.deal_files.stages import Stages
 from rapport.deals.v1 import pipelines_pb2 as pb
 from services.deals.deciders.deal import decider_at
+from services.deals.deciders.deal_import import telling
 from services.deals.pipeline import STARTING, STARTING_ID, settings_of, stage_name
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,6 +36,16 @@ def at(moment):
 def ago(days):
     """So many days before now, as facts and requests tell it."""
     return at(NOW - days * DAY)
+
+
+def tell(now, pipelines, imported):
+    """What an imported deal leads to, told in one go."""
+    steps = telling(now, pipelines, imported)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def told_stages(pipelines):

@@ -32,11 +32,10 @@ from services.deals.deal_cells import (
     safe,
 )
 from services.deals.deciders.deal import DECIDER, decider_at
-from services.deals.deciders.deal_import import tell
 from services.deals.pipeline import STARTING, STARTING_ID, stage_name
 from services.kernel.errors import RapportError
 from services.kernel.log.recorded import timestamp_of, utc
-from tests.deals_world import told_stages
+from tests.deals_world import tell, told_stages
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 END = START + timedelta(hours=2)
@@ -58,7 +57,7 @@ amounts = st.builds(
 )
 details = st.builds(
     DealDetails,
-    display_name=texts,
+    display_name=texts.filter(str.strip),
     owner=st.sampled_from(["", "members/kim", "members/lee"]),
     amount=st.none() | amounts,
     expected_close_time=st.none() | st.just(timestamp_of(END)),
@@ -84,11 +83,12 @@ commands = st.one_of(
 asked = st.lists(st.tuples(commands, st.integers(0, 40)), max_size=12)
 
 
-@given(st.text("'=+-@\t\ra", max_size=4))
+@given(st.text("'=+-@\t\r a", max_size=4))
 def test_no_cell_is_a_formula_and_none_loses_anything(text):
     cell = safe(text)
 
     assert not cell.startswith(tuple("=+-@\t\r"))
+    assert not cell.strip().startswith(tuple("=+-@"))
     assert text == meant(cell)
 
 

@@ -32,7 +32,7 @@ from services.kernel.errors import Aborted, InvalidArgument, RapportError
 from services.kernel.log.recorded import utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from google.protobuf.message import Message
@@ -97,14 +97,20 @@ class _Story:
                 self.states.append(self.state)
 
 
-def tell(now: datetime, pipelines: Mapping[str, Pipeline], imported: ImportedDeal) -> Told:
-    """Returns the facts that an imported deal leads to, or what is wrong with it."""
+def telling(
+    now: datetime, pipelines: Mapping[str, Pipeline], imported: ImportedDeal
+) -> Generator[None, None, Told]:
+    """Returns the facts that an imported deal leads to, or what is wrong with it.
+
+    Step by step: a thousand changes of hundreds of lines take seconds.
+    """
     name = f"deals/{imported.deal_id}"
     story = _Story(now, pipelines)
     where: Callable[[str], str] = _of_opening
     try:
         story.go_on([_opening(imported), *_lines(name, imported)])
         for step in _steps(pipelines, imported.changes):
+            yield
             change = imported.changes[step.place]
             where = _of_change(step.place)
             if step.is_move:

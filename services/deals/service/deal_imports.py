@@ -6,7 +6,8 @@ transaction it is only made sure that the deal is still not there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from rapport.deals.v1 import imports_pb2 as pb
 from rapport.deals.v1.imports_pb2_grpc import DealImportsServiceServicer
 from services.deals.deciders.deal import DECIDER
-from services.deals.deciders.deal_import import Told, Wrong, recorder, tell, told_wrong
+from services.deals.deciders.deal_import import Told, Wrong, recorder, telling, told_wrong
 from services.deals.projections.deal_histories import load_beginnings
 from services.deals.projections.pipelines import load_pipelines
 from services.kernel.errors import Aborted, InvalidArgument, Reason
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 BATCH_FACTS_MAX: Final = 3_000
 # How often a batch is judged anew because one of its deals came to be meanwhile.
 ATTEMPTS_MAX: Final = 3
+# How long nobody else is served while a batch is judged, but for the change that is at hand then.
+JUDGING_S_MAX: Final = 0.02
 
 _TOO_MANY: Final = Wrong(
     str(Reason.LIMIT_REACHED),
@@ -41,6 +44,8 @@ _TOO_MANY: Final = Wrong(
     f"a batch leads to at most {BATCH_FACTS_MAX} facts: send this deal in another one",
 )
 _IMPORTED: Final = pb.DEAL_IMPORT_OUTCOME_IMPORTED
+
+T = TypeVar("T")
 
 
 class DealImportsService(DealImportsServiceServicer):
@@ -62,7 +67,7 @@ class DealImportsService(DealImportsServiceServicer):
     async def _import(self, request: pb.ImportDealsRequest) -> pb.ImportDealsResponse:
         workspace = current_caller().workspace
         pipelines = await load_pipelines(self._kernel.pool, workspace)
-        told = list(judged(self._kernel.clock.now(), pipelines, request.deals))
+        told = await in_turns(judged(self._kernel.clock.now(), pipelines, request.deals))
         pairs = list(zip(request.deals, told, strict=True))
         lengths = {deal.deal_id: len(each.facts) for deal, each in pairs if each.facts}
         there = await load_beginnings(self._kernel.pool, workspace, lengths)
@@ -89,8 +94,8 @@ class DealImportsService(DealImportsServiceServicer):
 
 def judged(
     now: datetime, pipelines: Mapping[str, Pipeline], deals: Sequence[pb.ImportedDeal]
-) -> Iterator[Told]:
-    """What each deal leads to, or what is wrong with it.
+) -> Iterator[Told | None]:
+    """What each deal leads to, or what is wrong with it; None where others may be served first.
 
     That its name stood in the batch already is wrong, too, and that there is no room for its facts.
     """
@@ -107,10 +112,24 @@ def judged(
             yield Told(wrong=told_wrong(error))
             continue
         seen.add(deal.deal_id)
-        told = tell(now, pipelines, deal)
+        told = yield from telling(now, pipelines, deal)
         fits = count + len(told.facts) <= BATCH_FACTS_MAX
         count += len(told.facts) * fits
         yield told if fits else Told(wrong=(_TOO_MANY,))
+
+
+async def in_turns(work: Iterator[T | None]) -> list[T]:
+    """What comes of work, others being served in between."""
+    loop = asyncio.get_running_loop()
+    found: list[T] = []
+    ends_at = loop.time() + JUDGING_S_MAX
+    for each in work:
+        if each is not None:
+            found.append(each)
+        if loop.time() >= ends_at:
+            await asyncio.sleep(0)
+            ends_at = loop.time() + JUDGING_S_MAX
+    return found
 
 
 def _has_null(message: Message) -> bool:

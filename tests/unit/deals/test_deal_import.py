@@ -1,5 +1,7 @@
 """What an imported deal leads to, or what is wrong with it."""
 
+import asyncio
+
 import pytest
 
 from rapport.common.v1.money_pb2 import Money
@@ -8,8 +10,9 @@ from rapport.deals.v1.imports_pb2 import ImportedDeal, ImportedDealChange
 from rapport.deals.v1.lines_pb2 import LineItem, LineItems
 from rapport.deals.v1.service_pb2 import DealDetails
 from rapport.deals.v1.values_pb2 import FORECAST_CATEGORY_COMMIT, DealContact
-from services.deals.deciders.deal_import import recorder, tell
+from services.deals.deciders.deal_import import recorder
 from services.deals.pipeline import STARTING, STARTING_ID
+from services.deals.service import deal_imports
 from services.kernel.errors import Aborted
 from tests.deals_world import (
     LOST_STAGE,
@@ -19,6 +22,7 @@ from tests.deals_world import (
     QUALIFICATION,
     WON_STAGE,
     ago,
+    tell,
 )
 
 PIPELINES = {STARTING_ID: STARTING, "renewals": STARTING}
@@ -207,3 +211,27 @@ def test_a_deal_that_came_to_be_meanwhile_is_not_recorded_again():
     assert found.facts == rules.decide(deal(), rules.initial)
     with pytest.raises(Aborted):
         rules.decide(deal(), found.states[-1])
+
+
+async def test_others_are_served_while_a_batch_is_judged(monkeypatch):
+    """A batch may have hundreds of deals with a thousand changes each."""
+    monkeypatch.setattr(deal_imports, "JUDGING_S_MAX", 0)
+    stages = [PROPOSAL, NEGOTIATION] * 5
+    batch = [deal(*[moved(9, stage) for stage in stages], deal_id=f"d-{n}") for n in range(3)]
+    steps, turns = [], set()
+
+    def judging():
+        for each in deal_imports.judged(NOW, PIPELINES, batch):
+            steps.append(each)
+            yield each
+
+    def other():
+        turns.add(len(steps))
+        if len(steps) < len(batch) * (len(stages) + 1):
+            asyncio.get_running_loop().call_soon(other)
+
+    other()
+    found = await deal_imports.in_turns(judging())
+
+    assert [11, 11, 11] == [len(each.facts) for each in found]
+    assert set(range(3 * 11 + 1)) == turns

@@ -10,9 +10,9 @@ from deploy.demo.cargo import Source, total
 from rapport.contacts.v1.service_pb2 import Contact
 from rapport.deals.v1.service_pb2 import Deal, DealState
 from services.deals.deal_cells import change_cells, history_of
-from services.deals.deciders.deal_import import tell
 from services.deals.pipeline import STARTING, STARTING_ID
 from services.kernel.log.recorded import timestamp_of, utc
+from tests.deals_world import tell
 
 VISIT = (
     '10.0.0.1 - - [17/May/2015:10:05:03 +0200] "GET /a?b=1 HTTP/1.1" 200 203 '
