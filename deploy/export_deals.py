@@ -49,22 +49,25 @@ async def export(stub: Any, ask: Ask, wish: Wish) -> int:
         request.read_time.CopyFrom(timestamp_of(moment_of(wish.at)))
     partial = wish.file.with_name(f"{wish.file.name}.part")
     count = 0
-    with partial.open("w", encoding="utf-8", newline="") as opened:
-        while True:
-            page: pb.ExportDealsResponse = await ask(stub.ExportDeals, request)
-            opened.write(page.csv)
-            count += page.deal_count
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
-            request.read_time.CopyFrom(page.read_time)
-    partial.replace(wish.file)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as opened:
+            while True:
+                page: pb.ExportDealsResponse = await ask(stub.ExportDeals, request)
+                opened.write(page.csv)
+                count += page.deal_count
+                if not page.next_page_token:
+                    break
+                request.page_token = page.next_page_token
+                request.read_time.CopyFrom(page.read_time)
+        partial.replace(wish.file)
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 
 def _wish(words: Sequence[str]) -> Wish:
     parser = argparse.ArgumentParser(prog="make export-deals")
-    parser.add_argument("--file", type=Path)
+    parser.add_argument("--file", type=lambda text: Path(text).expanduser())
     parser.add_argument("--changes", action="store_true")
     parser.add_argument("--at", default="")
     parser.add_argument("--filter", default="")
@@ -94,6 +97,8 @@ def main() -> int:
         print(f"{pieces(asyncio.run(_run(dev, wish)), 'deals')} are in {wish.file}")
     except RapportError as error:
         print(reason_of(error))
+    except KeyboardInterrupt:
+        print("Stopped by hand; nothing was written")
     except (StackError, OSError, ValueError) as error:
         print(error)
     else:

@@ -16,8 +16,10 @@ import asyncio
 import csv
 import gzip
 import sys
+import unicodedata
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +35,7 @@ from deploy.stack.errors import StackError
 from deploy.stack.platform import running_platform
 from deploy.stack.settings import Settings
 from rapport.deals.v1.imports_pb2 import ImportDealResult
+from services.deals.deal_cells import safe
 from services.kernel.errors import RapportError
 
 ROWS_SHOWN: Final = 10
@@ -87,14 +90,14 @@ class ImportingDeals:
         would = "would be " if wish.check_only else ""
         counts = [f"{number(self.counts[key])} {said}" for key, said in _SAID.items()]
         counts.append(f"{number(len({(bad.line, bad.deal_id) for bad in found.bad}))} unreadable")
-        self.teller.line(escape(f"{wish.file.name}: {would}{', '.join(counts)}"))
+        self.teller.line(shown(f"{wish.file.name}: {would}{', '.join(counts)}"))
         return not self.wrong
 
     def _tell_layout(self, found: Found) -> None:
         kind = "one row per change" if found.layout.is_of_changes else "one row per deal"
         self.teller.line(f"{pieces(found.rows, 'rows')}, {kind}")
         for name, means in found.layout.columns:
-            self.teller.line(escape(f"  {name:32} {means or 'nothing: it is left out'}"))
+            self.teller.line(shown(f"  {name:32} {means or 'nothing: it is left out'}"))
 
     def _tell_wrong(self, name: str) -> None:
         if not self.wrong:
@@ -103,34 +106,47 @@ class ImportingDeals:
         for bad in self.wrong[:ROWS_SHOWN]:
             where = f"{bad.column}: " if bad.column else ""
             said = f"  line {bad.line:<8} {bad.deal_id:24} {bad.reason:16} {where}{bad.detail}"
-            self.teller.line(escape(said))
-        self.wrong_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.wrong_file.open("w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(("line", "deal_id", "column", "reason", "detail"))
-            for bad in self.wrong:
-                writer.writerow((bad.line, bad.deal_id, bad.column, bad.reason, bad.detail))
+            self.teller.line(shown(said))
+        write_wrong(self.wrong_file, self.wrong)
         self.teller.line(
-            escape(
+            shown(
                 f"  {pieces(len(self.wrong), 'rows')} in {self.wrong_file}: mend {name}, "
                 "and run this again"
             )
         )
 
 
+def write_wrong(file: Path, wrong: Iterable[BadRow]) -> None:
+    """Writes what is wrong as CSV."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(("line", "deal_id", "column", "reason", "detail"))
+        for bad in wrong:
+            told = (bad.deal_id, bad.column, bad.reason, bad.detail)
+            writer.writerow((bad.line, *map(safe, told)))
+
+
+def shown(text: str) -> str:
+    """A text as it can be shown: nothing that a file says styles it or commands the terminal."""
+    return escape("".join("�" if unicodedata.category(each)[0] == "C" else each for each in text))
+
+
 def lines_of(file: Path) -> Iterator[str]:
-    """The lines of a file in UTF-8; raises ValueError when it is written otherwise."""
+    """The lines of a file in UTF-8; raises ValueError when it is written otherwise, or damaged."""
     opened = gzip.open if file.suffix.lower() == ".gz" else open
     try:
         with opened(file, "rt", encoding="utf-8-sig", newline="") as lines:
             yield from lines
     except UnicodeDecodeError as error:
         raise ValueError(f"{file.name} is not in UTF-8: save it as CSV in UTF-8") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file.name} is damaged: {error}") from error
 
 
 def _wish(words: Sequence[str]) -> Wish:
     parser = argparse.ArgumentParser(prog="make import-deals")
-    parser.add_argument("--file", type=Path)
+    parser.add_argument("--file", type=lambda text: Path(text).expanduser())
     parser.add_argument("--check-only", action="store_true")
     parser.add_argument("--currency", default="")
     parser.add_argument("--dates", default="")

@@ -54,6 +54,8 @@ def read(lines: Iterable[str], reading: Reading) -> Found:
     """
     opened = iter(lines)
     first = next(opened, "")
+    if not first:
+        raise ValueError("the file is empty")
     delimiter = max(DELIMITERS, key=first.count)
     rows = csv.reader(chain([first], opened), delimiter=delimiter, strict=True)
     found = Found(layout_of([name.strip() for name in _next(rows) or []]))

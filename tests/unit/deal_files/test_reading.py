@@ -214,7 +214,7 @@ def test_a_bad_change_costs_its_deal_only():
         ("name,open_time", "deal_id"),
         ("deal_id,name", "open_time"),
         ("deal_id,open_time,name,Deal Name", "name and Deal Name both mean name"),
-        ("", "deal_id"),
+        ("", "the file is empty"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(header, told):
