@@ -12,7 +12,7 @@ help: ## Show this help
 setup: $(READY) gen ## Make .venv from requirements.lock and generate the protos
 
 demo: gen ## Start everything, send it a world, show what became of it
-	$(BIN)/python -m deploy.demo $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m deploy.demo $(if $(DATA),--data '$(DATA)')
 
 up: gen ## Start PostgreSQL, NATS, the services and the gateway on this machine
 	$(BIN)/python -m deploy.up
@@ -24,16 +24,16 @@ operate: gen ## Operate a service of make up: make operate S=identity DO="rebuil
 	@$(BIN)/python -m deploy.operate $(S) $(DO)
 
 import: gen ## Import a file into the platform of make up: make import FILE=orders.csv CHECK=1
-	@$(BIN)/python -m deploy.importing $(if $(FILE),--file $(FILE)) $(if $(MAPPING),--mapping $(MAPPING)) \
-	  $(if $(SOURCE),--source $(SOURCE)) $(if $(CHECK),--check-only) $(if $(UNDO),--undo $(UNDO))
+	@$(BIN)/python -m deploy.importing $(if $(FILE),--file '$(FILE)') $(if $(MAPPING),--mapping '$(MAPPING)') \
+	  $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECK),--check-only) $(if $(UNDO),--undo '$(UNDO)')
 
 import-deals: gen ## Import deals with their histories: make import-deals FILE=deals.csv CHECK=1
-	@$(BIN)/python -m deploy.import_deals $(if $(FILE),--file $(FILE)) $(if $(CHECK),--check-only) \
-	  $(if $(CURRENCY),--currency $(CURRENCY)) $(if $(DATES),--dates '$(DATES)')
+	@$(BIN)/python -m deploy.import_deals $(if $(FILE),--file '$(FILE)') $(if $(CHECK),--check-only) \
+	  $(if $(CURRENCY),--currency '$(CURRENCY)') $(if $(DATES),--dates '$(DATES)')
 
 export-deals: gen ## Export deals, or all that happened to them: make export-deals FILE=deals.csv CHANGES=1
-	@$(BIN)/python -m deploy.export_deals $(if $(FILE),--file $(FILE)) $(if $(CHANGES),--changes) \
-	  $(if $(AT),--at $(AT)) $(if $(FILTER),--filter '$(FILTER)')
+	@$(BIN)/python -m deploy.export_deals $(if $(FILE),--file '$(FILE)') $(if $(CHANGES),--changes) \
+	  $(if $(AT),--at '$(AT)') $(if $(FILTER),--filter '$(FILTER)')
 
 test: gen $(CLIENTS)/node_modules/.ready ## Run every tier but bench, against real PostgreSQL and NATS
 	$(BIN)/pytest -n auto $(T)

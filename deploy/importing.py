@@ -183,8 +183,8 @@ def _id() -> str:
 
 def _wish(words: list[str]) -> Wish:
     parser = argparse.ArgumentParser(prog="make import")
-    parser.add_argument("--file", type=Path)
-    parser.add_argument("--mapping", type=Path)
+    parser.add_argument("--file", type=lambda text: Path(text).expanduser())
+    parser.add_argument("--mapping", type=lambda text: Path(text).expanduser())
     parser.add_argument("--source", default="")
     parser.add_argument("--check-only", action="store_true")
     parser.add_argument("--undo", default="")

@@ -112,7 +112,12 @@ async def run(settings: Settings, teller: Teller, directory: Path | None) -> lis
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exits 0 when everything held."""
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description="Shows Rapport.")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="loads the sets that lie there")
+    parser.add_argument(
+        "--data",
+        type=lambda text: Path(text).expanduser(),
+        metavar="DIR",
+        help="loads the sets that lie there",
+    )
     directory: Path | None = parser.parse_args(arguments).data
     teller = Teller()
     if directory is not None and not directory.is_dir():
