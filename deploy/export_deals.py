@@ -94,7 +94,7 @@ def main() -> int:
         if dev is None:
             print("No platform runs here: start it with `make up`.")
             return 1
-        print(f"{pieces(asyncio.run(_run(dev, wish)), 'deals')} are in {wish.file}")
+        print(f"{wish.file} has {pieces(asyncio.run(_run(dev, wish)), 'deals')}")
     except RapportError as error:
         print(reason_of(error))
     except KeyboardInterrupt:
