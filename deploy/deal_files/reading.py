@@ -23,6 +23,9 @@ from rapport.deals.v1.imports_pb2 import ImportedDeal
 from services.deals.deal_cells import meant
 
 ROWS_MAX: Final = 1_000_000
+CELL_CHARS_MAX: Final = 4 * 1024 * 1024
+"""More than any field of a deal can have; Python's own limit is less."""
+
 DELIMITERS: Final = ",;\t"
 
 
@@ -57,6 +60,7 @@ def read(lines: Iterable[str], reading: Reading) -> Found:
     if not first:
         raise ValueError("the file is empty")
     delimiter = max(DELIMITERS, key=first.count)
+    csv.field_size_limit(CELL_CHARS_MAX)
     rows = csv.reader(chain([first], opened), delimiter=delimiter, strict=True)
     found = Found(layout_of([name.strip() for name in _next(rows) or []]))
     take = _Changes(found, reading) if found.layout.is_of_changes else _Deals(found, reading)

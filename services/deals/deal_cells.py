@@ -58,7 +58,7 @@ CUSTOM: Final = "custom_fields."
 EXPONENT_DEFAULT: Final = 2
 """The digits after the point of a currency that ISO 4217 does not know."""
 
-_FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
+_FORMULA: Final = re.compile(r"'*([\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 _AMOUNT: Final = re.compile(r"[0-9]+(\.[0-9]+)?|[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -229,6 +230,16 @@ def test_a_file_is_bounded(monkeypatch):
     assert 2 == len(found("deal_id,open_time", *rows[:2]).deals)
     with pytest.raises(ValueError, match="at most 2 rows"):
         found("deal_id,open_time", *rows)
+
+
+def test_all_that_a_deal_can_have_fits_into_a_cell():
+    fields = {f"field_{number}": "\x01" * 2000 for number in range(200)}
+    text = io.StringIO()
+    csv.writer(text).writerow(["a", "2026-01-01", json.dumps(fields)])
+
+    deal = only("deal_id,open_time,custom_fields", text.getvalue())
+
+    assert fields == deal.details.custom_fields
 
 
 def test_a_broken_quote_is_told_with_its_line():

@@ -53,6 +53,8 @@ def test_a_time_is_told_in_utc():
         ("a=b", "a=b"),
         ("", ""),
         ("\tx", "'\tx"),
+        (" =1", "' =1"),
+        ("\uff1d1", "'\uff1d1"),
     ],
 )
 def test_a_formula_is_disarmed_and_comes_back(text, cell):
