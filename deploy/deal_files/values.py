@@ -77,7 +77,7 @@ def pairs_of(text: str) -> dict[str, str]:
     """A JSON object of texts."""
     try:
         found = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{text[:40]!r} is no JSON object of texts") from error
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
         raise ValueError(f"{text[:40]!r} is no JSON object of texts")

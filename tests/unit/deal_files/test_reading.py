@@ -242,6 +242,13 @@ def test_all_that_a_deal_can_have_fits_into_a_cell():
     assert fields == deal.details.custom_fields
 
 
+def test_a_cell_that_is_nested_without_end_costs_its_deal_only():
+    line, column, detail = wrong("deal_id,open_time,custom_fields", f"a,2026-01-01,{'[' * 100_000}")
+
+    assert (2, "custom_fields") == (line, column)
+    assert "is no JSON object of texts" in detail
+
+
 def test_a_broken_quote_is_told_with_its_line():
     with pytest.raises(ValueError, match="line 2"):
         found("deal_id,open_time", '"a"b,2026-01-01')
