@@ -7,6 +7,7 @@ platform exports: it was recorded today, but says when each thing occurred.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -66,7 +67,7 @@ async def _changes(door: Door) -> list[list[str]]:
         page = await door.ask(door.deal_exports.ExportDeals, request, within_s=READ_WITHIN_S)
         text += page.csv
         if not page.next_page_token:
-            return list(csv.reader(text.splitlines(keepends=True)))[1:]
+            return list(csv.reader(io.StringIO(text, newline="")))[1:]
         request.page_token = page.next_page_token
         request.read_time.CopyFrom(page.read_time)
 
