@@ -28,7 +28,7 @@ async def losing(times):
 @pytest.mark.parametrize("times", [0, 1, 3])
 async def test_who_loses_a_cancellation_is_cancelled_again(tasks, times):
     task = tasks.spawn("work", losing(times))
-    await asyncio.sleep(0)
+    await asyncio.wait([task], timeout=0.01)
 
     await tasks.cancel()
 
@@ -46,7 +46,7 @@ async def test_who_never_ends_holds_nobody_up_for_ever(tasks):
 
     task = tasks.spawn("work", stubborn())
     other = tasks.spawn("work", losing(1))
-    await asyncio.sleep(0)
+    await asyncio.wait([task], timeout=0.01)
 
     async with asyncio.timeout(5):
         await tasks.cancel()
