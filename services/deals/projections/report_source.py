@@ -132,11 +132,12 @@ RECORDED: Final = Source(
     rows="deals.deals_versions",
     place="version",
     opened="r.create_time",
-    closed=f"""(
+    # A row that began before the window was closed before it, which is as good as never.
+    closed=f"""case when r.from_time >= $2 then (
         select max(open.to_time) from deals.deals_versions open
         where open.workspace = r.workspace and open.deal_id = r.deal_id
             and open.version < r.version and open.state = {DEAL_STATE_OPEN}
-    )""",
+    ) end""",
     entered="""coalesce((
         select max(other.to_time) from deals.deals_versions other
         where other.workspace = r.workspace and other.deal_id = r.deal_id

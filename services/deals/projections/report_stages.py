@@ -70,14 +70,19 @@ ways as (
         array[{{is_passed}}]::boolean[] as is_passed
     from visits
     group by deal_id, pipeline
+),
+entries as (
+    select w.pipeline, at.number, count(*) as entered_count,
+        count(*) filter (where at.is_passed) as passed_count
+    from ways w
+    cross join lateral unnest(w.entered_at, w.is_passed) with ordinality
+        as at (entered_at, is_passed, number)
+    where at.entered_at >= $2 and at.entered_at < $3
+    group by w.pipeline, at.number
 )
-select s.stage, count(*) as entered_count, count(*) filter (where at.is_passed) as passed_count
-from ways w
-cross join lateral unnest(w.entered_at, w.is_passed) with ordinality
-    as at (entered_at, is_passed, number)
-join stages s on s.pipeline = w.pipeline and s.stage_place = at.number - 1
-where at.entered_at >= $2 and at.entered_at < $3
-group by s.stage
+select s.stage, e.entered_count, e.passed_count
+from entries e
+join stages s on s.pipeline = e.pipeline and s.stage_place = e.number - 1
 """
 
 # To be further on for the first time is to have skipped what lies before.
@@ -90,7 +95,8 @@ _PASSED_AFTER: Final = """
 
 _TIMES: Final = f"""
 with {{prefix}} {_STAGES} wanted as (
-    select deal_id, state, stage, stage_time, {{entered}} as entered_at
+    select deal_id, state, stage, stage_time,
+        case when state = {DEAL_STATE_OPEN} then {{entered}} end as entered_at
     from {{rows}} r
     where workspace = $1 and from_time < $3 and to_time >= $3 and not is_deleted and {{is_wanted}}
 ),
@@ -98,7 +104,7 @@ departed as (
     select distinct prev.deal_id, prev.stage
     from {{rows}} cur
     join {{rows}} prev on prev.workspace = $1 and prev.deal_id = cur.deal_id
-        and prev.{{place}} = cur.{{place}} - 1
+        and prev.{{place}} = cur.{{place}} - 1 and prev.to_time >= $2 and prev.to_time < $3
     where cur.workspace = $1 and cur.from_time >= $2 and cur.from_time < $3
         and prev.state = {DEAL_STATE_OPEN} and not prev.is_deleted
         and (cur.state <> {DEAL_STATE_OPEN} or cur.stage <> prev.stage)

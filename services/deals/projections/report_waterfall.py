@@ -53,53 +53,66 @@ STEPS: Final = """
     left join (
         select *, {is_open} as is_open
         from {rows}
-        where workspace = $1
+        where workspace = $1 and to_time >= $2 and to_time < $3
     ) prev on prev.deal_id = cur.deal_id and prev.{place} = cur.{place} - 1
 """
-"""Each row that begins in the window, with the one before it, which a deal's first has not."""
+"""Each row that begins in the window, with the one before it, which a deal's first has not.
 
-# Half a step that is in both is a change of its worth; in another currency it is two of them.
+A row ends where the next begins, so the one before ends in the window, too: both sides are read in
+one go, which takes half as long as to look up each row's own.
+"""
+
+# Half a step that is in both is a change of its worth; in another currency it is two of them. Steps
+# are added up before they are told as lines: there are few kinds of them, and very many steps.
 _STEPS: Final = f"""
-with {{prefix}} lines as (
-    select line.kind, line.currency, line.amount_minor,
-        (cur.from_time at time zone 'UTC')::date as day
+with {{prefix}} steps as (
+    select
+        case
+            when prev.is_open and cur.is_open then null
+            when prev.is_open and cur.is_deleted then {WATERFALL_LINE_KIND_DELETED}
+            when prev.is_open and cur.state = {DEAL_STATE_WON} then {WATERFALL_LINE_KIND_WON}
+            when prev.is_open and cur.state = {DEAL_STATE_LOST} then {WATERFALL_LINE_KIND_LOST}
+            when prev.is_open then {WATERFALL_LINE_KIND_MOVED_OUT}
+            when prev.deal_id is null then {WATERFALL_LINE_KIND_CREATED}
+            when prev.is_deleted then {WATERFALL_LINE_KIND_UNDELETED}
+            when prev.state <> {DEAL_STATE_OPEN} then {WATERFALL_LINE_KIND_REOPENED}
+            else {WATERFALL_LINE_KIND_MOVED_IN}
+        end as kind,
+        prev.is_open is true as was_open, cur.is_open, (cur.from_time at time zone 'UTC')::date as day,
+        prev.currency as old_currency, prev.amount_minor as old_minor,
+        cur.currency as new_currency, cur.amount_minor as new_minor,
+        cur.amount_minor
+            - case when prev.currency = cur.currency then prev.amount_minor else 0 end as up_minor,
+        prev.amount_minor
+            - case when prev.currency = cur.currency then cur.amount_minor else 0 end as down_minor
     from {STEPS}
-    cross join lateral (
-        select
-            case
-                when cur.is_deleted then {WATERFALL_LINE_KIND_DELETED}
-                when cur.state = {DEAL_STATE_WON} then {WATERFALL_LINE_KIND_WON}
-                when cur.state = {DEAL_STATE_LOST} then {WATERFALL_LINE_KIND_LOST}
-                else {WATERFALL_LINE_KIND_MOVED_OUT}
-            end as kind, prev.currency, prev.amount_minor
-        where prev.is_open and not cur.is_open
-        union all
-        select
-            case
-                when prev.deal_id is null then {WATERFALL_LINE_KIND_CREATED}
-                when prev.is_deleted then {WATERFALL_LINE_KIND_UNDELETED}
-                when prev.state <> {DEAL_STATE_OPEN} then {WATERFALL_LINE_KIND_REOPENED}
-                else {WATERFALL_LINE_KIND_MOVED_IN}
-            end, cur.currency, cur.amount_minor
-        where cur.is_open and prev.is_open is not true
-        union all
-        select {WATERFALL_LINE_KIND_AMOUNT_UP}, cur.currency, cur.amount_minor - known.amount_minor
-        from (
-            select case when prev.currency = cur.currency then prev.amount_minor else 0 end
-        ) as known (amount_minor)
-        where cur.is_open and prev.is_open and cur.amount_minor > known.amount_minor
-        union all
-        select {WATERFALL_LINE_KIND_AMOUNT_DOWN}, prev.currency,
-            prev.amount_minor - left_.amount_minor
-        from (
-            select case when prev.currency = cur.currency then cur.amount_minor else 0 end
-        ) as left_ (amount_minor)
-        where cur.is_open and prev.is_open and prev.amount_minor > left_.amount_minor
-    ) as line
+    where cur.is_open or prev.is_open
+),
+counted as (
+    select kind, was_open, is_open, day, old_currency, new_currency, count(*) as count,
+        sum(old_minor) as old_minor, sum(new_minor) as new_minor,
+        count(*) filter (where up_minor > 0) as up_count,
+        sum(up_minor) filter (where up_minor > 0) as up_minor,
+        count(*) filter (where down_minor > 0) as down_count,
+        sum(down_minor) filter (where down_minor > 0) as down_minor
+    from steps
+    group by kind, was_open, is_open, day, old_currency, new_currency
 )
-select kind, currency, day, count(*) as count, sum(amount_minor)::numeric as amount_minor
-from lines
-group by kind, currency, day
+select line.kind, line.currency, day, sum(line.count)::bigint as count,
+    sum(line.amount_minor)::numeric as amount_minor
+from counted
+cross join lateral (
+    select kind, old_currency as currency, count, old_minor as amount_minor where not is_open
+    union all
+    select kind, new_currency, count, new_minor where not was_open
+    union all
+    select {WATERFALL_LINE_KIND_AMOUNT_UP}, new_currency, up_count, up_minor
+    where was_open and is_open and up_count > 0
+    union all
+    select {WATERFALL_LINE_KIND_AMOUNT_DOWN}, old_currency, down_count, down_minor
+    where was_open and is_open and down_count > 0
+) as line
+group by line.kind, line.currency, day
 """
 
 _OPEN: Final = f"""
