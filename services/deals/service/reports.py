@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from asyncpg import QueryCanceledError
+
 from rapport.deals.v1 import reports_pb2 as pb
 from rapport.deals.v1.reports_pb2_grpc import ReportsServiceServicer
 from services.deals.projections.deals import FIELDS, DealsView
@@ -16,7 +18,7 @@ from services.deals.projections.report_slippage import get_slippage
 from services.deals.projections.report_source import Question
 from services.deals.projections.report_stages import get_stage_conversion, get_time_in_stage
 from services.deals.projections.report_waterfall import get_pipeline_waterfall
-from services.kernel.errors import InvalidArgument, NotFound
+from services.kernel.errors import DeadlineExceeded, InvalidArgument, NotFound, Reason
 from services.kernel.iso4217 import EXPONENTS
 from services.kernel.log.database import transaction
 from services.kernel.log.recorded import utc
@@ -37,11 +39,18 @@ _ONE_MOMENT: Final = "set transaction isolation level repeatable read, read only
 # was asked about the row before (no two are alike) or compiling costs more than it saves.
 _FOR_MANY_ROWS: Final = """
 select set_config('work_mem', '32MB', true), set_config('enable_memoize', 'off', true),
-    set_config('jit', 'off', true)
+    set_config('jit', 'off', true), set_config('statement_timeout', $1, true)
 """
 # The clock of another replica may be ahead of ours.
 _LATEST: Final = "select greatest($1, max(record_time)) from kernel.heads"
 _INSTANT: Final = timedelta(microseconds=1)
+_TOO_LONG: Final = "the report takes too long; ask for less at once"
+
+
+STATEMENT_S_MAX: Final = 20.0
+"""How long a statement of a report may take; it ends with the call that asked, if that is sooner.
+
+A connection that is given up tells the database nothing until there is an answer to send."""
 
 
 class ReportsService(ReportsServiceServicer):
@@ -87,8 +96,11 @@ class ReportsService(ReportsServiceServicer):
         question = await self._question(request.scope, moment)
         async with transaction(self._kernel.pool) as snapshot:
             await snapshot.execute(_ONE_MOMENT)
-            await snapshot.execute(_FOR_MANY_ROWS)
-            yield snapshot, question
+            await snapshot.execute(_FOR_MANY_ROWS, _time_left_ms())
+            try:
+                yield snapshot, question
+            except QueryCanceledError as error:
+                raise DeadlineExceeded(Reason.DEADLINE_EXCEEDED, _TOO_LONG) from error
 
     async def _question(self, scope: pb.ReportScope, moment: datetime | None) -> Question:
         """Understands what is asked, or refuses it."""
@@ -128,6 +140,13 @@ class ReportsService(ReportsServiceServicer):
             return (await get_base_currency(self._kernel.pool, workspace, moment)).currency
         except NotFound:
             return ""
+
+
+def _time_left_ms() -> str:
+    """How long a statement may take, in milliseconds; at least one, as none at all is no limit."""
+    left_s = current_caller().remaining_s
+    within_s = STATEMENT_S_MAX if left_s is None else min(left_s, STATEMENT_S_MAX)
+    return str(max(1, int(within_s * 1000)))
 
 
 def _moment(field: str, timestamp: Timestamp) -> datetime:
