@@ -103,7 +103,15 @@ class Rates:
         pair, place = self._found(from_currency, to_currency, day)
         return pair.rates[place]
 
-    def convert(self, amount_minor: int, from_currency: str, to_currency: str, day: date) -> int:
+    def convert(
+        self,
+        amount_minor: int,
+        from_currency: str,
+        to_currency: str,
+        day: date,
+        *,
+        at_most: int = CONVERTED_MINOR_MAX,
+    ) -> int:
         """An amount told in another currency, both in minor units, else Unconvertible.
 
         A currency is worth itself, without a rate. No amount is negative.
@@ -115,7 +123,7 @@ class Rates:
         pair, place = self._found(from_currency, to_currency, day)
         numerator, denominator = pair.ratio(place)
         converted = half_up(amount_minor * numerator, denominator)
-        if converted > CONVERTED_MINOR_MAX:
+        if converted > at_most:
             raise ConvertedTooLarge(from_currency, to_currency, day)
         return converted
 

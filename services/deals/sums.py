@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from services.deals.exchange import Unconvertible
+from services.deals.exchange import CONVERTED_MINOR_MAX, Unconvertible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,12 +39,16 @@ class Converted:
 def converted(parts: Iterable[Sum], currency: str, rates: Rates) -> Converted:
     """Sums told in one currency.
 
-    Each is rounded once, half up, after the amounts of its currency and day were added up.
+    Each is rounded once, half up, after the amounts of its currency and day were added up. It is
+    left out as too large where its amounts would be, each by itself, on average.
     """
     total, unconverted = 0, []
     for part in gathered(parts):
         try:
-            total += rates.convert(part.amount_minor, part.currency, currency, part.day)
+            total += rates.convert(
+                *(part.amount_minor, part.currency, currency, part.day),
+                at_most=CONVERTED_MINOR_MAX * part.count,
+            )
         except Unconvertible:
             unconverted.append(part)
     return Converted(total, unconverted)

@@ -29,7 +29,7 @@ from rapport.deals.v1.reports_pb2 import (
     WATERFALL_LINE_KIND_WON,
     WaterfallLineKind,
 )
-from services.deals.sums import converted
+from services.deals.sums import converted, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,8 +83,9 @@ def waterfall(
                 lines[kind].amounts[part.currency] += part.amount_minor
     if not currency:
         return lines, []
-    every = [part for parts in sums.values() for part in parts if part.currency]
-    left_out = converted(every, currency, rates).unconverted
+    left_out = gathered(
+        part for parts in sums.values() for part in converted(parts, currency, rates).unconverted
+    )
     unknown = {part.currency for part in left_out}
     for kind, parts in sums.items():
         told = [part for part in parts if part.currency not in unknown]

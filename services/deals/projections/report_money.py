@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rapport.common.v1.money_pb2 import Money
@@ -10,20 +10,30 @@ from rapport.deals.v1.reports_pb2 import UnconvertedAmount
 from services.deals.exchange import Rates, day_of
 from services.deals.projections.exchange_rates import load_rates
 from services.deals.sums import Sum, gathered
+from services.kernel.errors import OutOfRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import date
 
     from services.deals.projections.report_source import Question
     from services.kernel.log.sql import Tx
 
+SUM_MINOR_MAX: Final = 2**63 - 1
+"""What a sum in an answer has room for."""
+
 _INSTANT: Final = timedelta(microseconds=1)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def day_before(moment: datetime) -> date:
     """The day (in UTC) of the last instant before a moment."""
-    return day_of(moment - _INSTANT)
+    return day_of(earlier(moment, _INSTANT))
+
+
+def earlier(moment: datetime, by: timedelta) -> datetime:
+    """A moment so much earlier; the first of the calendar, where that lies before it."""
+    return _FIRST + max(moment - _FIRST - by, timedelta())
 
 
 def sum_of(row: Any, day: date) -> Sum:
@@ -48,15 +58,20 @@ async def rates_for(connection: Tx, question: Question, parts: Sequence[Sum]) ->
 
 
 def money(amount_minor: int, currency: str) -> Money | None:
-    """An amount, if there is a currency to tell it in."""
-    return Money(amount_minor=amount_minor, currency=currency) if currency else None
+    """An amount, if there is a currency to tell it in, else OutOfRange."""
+    if not currency:
+        return None
+    if abs(amount_minor) > SUM_MINOR_MAX:
+        raise OutOfRange(f"a sum is above {SUM_MINOR_MAX} minor units; ask for less at once")
+    return Money(amount_minor=amount_minor, currency=currency)
 
 
 def moneys(amounts: Mapping[str, int]) -> list[Money]:
     """An amount in each of several currencies."""
     return [
-        Money(amount_minor=amount_minor, currency=currency)
+        told
         for currency, amount_minor in sorted(amounts.items())
+        if (told := money(amount_minor, currency))
     ]
 
 

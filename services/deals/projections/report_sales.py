@@ -94,6 +94,9 @@ measured as materialized (
         union all
         select r.state, null where r.state = {DEAL_STATE_OPEN} and {{is_open_measured}}
     ) m
+),
+shown as materialized (
+    select distinct group_key from measured limit {ROWS_MAX + 1}
 )
 """
 
@@ -104,11 +107,13 @@ select measure, group_key, currency, close_day, count(*) as count,
     count(cycle_us) as cycle_count, sum(cycle_us) as cycle_us,
     null::float8 as cycle_median_us
 from measured
+join shown using (group_key)
 group by measure, group_key, currency, close_day
 union all
 select measure, group_key, null, null, 0, null, 0, null,
     percentile_cont(0.5) within group (order by cycle_us)
 from measured
+join shown using (group_key)
 where cycle_us is not null
 group by measure, group_key
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rapport.deals.v1.reports_pb2 import GetSlippageResponse, SlippageTotal
 from services.deals.projections.report_money import (
     day_before,
+    money,
     moneys,
     rates_for,
     sum_of,
@@ -14,7 +15,7 @@ from services.deals.projections.report_money import (
 )
 from services.deals.projections.report_source import asked
 from services.deals.projections.report_waterfall import STEPS
-from services.deals.sums import by_currency, converted
+from services.deals.sums import Converted, by_currency, converted
 
 if TYPE_CHECKING:
     from services.deals.projections.report_source import Question
@@ -68,14 +69,13 @@ async def get_slippage(connection: Tx, question: Question) -> GetSlippageRespons
     response = GetSlippageResponse(push_count=counts["pushes"], pushed_deal_count=counts["pushed"])
     left_out: list[Sum] = []
     for total, sums in totals.items():
+        known = converted(sums, question.currency, rates) if question.currency else Converted(0, [])
         told = SlippageTotal(
-            deal_count=sum(part.count for part in sums), amounts=moneys(by_currency(sums))
+            deal_count=sum(part.count for part in sums),
+            amounts=moneys(by_currency(sums)),
+            converted=money(known.amount_minor, question.currency),
         )
-        if question.currency:
-            known = converted(sums, question.currency, rates)
-            told.converted.amount_minor = known.amount_minor
-            told.converted.currency = question.currency
-            left_out += known.unconverted
+        left_out += known.unconverted
         getattr(response, total).CopyFrom(told)
     response.unconverted.extend(unconverted_of(left_out, question.currency))
     return response

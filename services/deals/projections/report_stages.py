@@ -20,11 +20,11 @@ from rapport.deals.v1.service_pb2 import DEAL_STATE_OPEN, DEAL_STATE_WON
 from rapport.deals.v1.values_pb2 import STAGE_KIND_OPEN
 from services.deals.kpis import average, nearest, ratio_bp
 from services.deals.pipeline import stage_name
+from services.deals.projections.report_money import earlier
 from services.deals.projections.report_source import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from services.deals.pipeline import Stage
     from services.deals.projections.report_source import Asked, Question
@@ -244,6 +244,6 @@ def _rotting(question: Question, name: str, stage: Stage) -> str:
     """The filter that finds the deals that rot in a stage as the window ends."""
     if not stage.rot_after_s:
         return ""
-    since: datetime = question.end - timedelta(seconds=stage.rot_after_s)
+    since = earlier(question.end, timedelta(seconds=stage.rot_after_s))
     told = f'state = OPEN AND stage = "{name}" AND stage_time <= "{since.isoformat()}"'
     return f"({question.wanted.text}) AND {told}" if question.wanted.text else told

@@ -78,7 +78,8 @@ with {{prefix}} steps as (
             when prev.state <> {DEAL_STATE_OPEN} then {WATERFALL_LINE_KIND_REOPENED}
             else {WATERFALL_LINE_KIND_MOVED_IN}
         end as kind,
-        prev.is_open is true as was_open, cur.is_open, (cur.from_time at time zone 'UTC')::date as day,
+        prev.is_open is true as was_open, cur.is_open,
+        (cur.from_time at time zone 'UTC')::date as day,
         prev.currency as old_currency, prev.amount_minor as old_minor,
         cur.currency as new_currency, cur.amount_minor as new_minor,
         cur.amount_minor

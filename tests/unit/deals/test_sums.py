@@ -1,7 +1,10 @@
 """Sums in several currencies are told in one, or what is left out is said."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+
+import pytest
 
 from rapport.deals.v1.reports_pb2 import (
     WATERFALL_LINE_KIND_CREATED,
@@ -10,9 +13,11 @@ from rapport.deals.v1.reports_pb2 import (
     WATERFALL_LINE_KIND_REVALUATION,
     WATERFALL_LINE_KIND_WON,
 )
-from services.deals.exchange import Rate, Rates
+from services.deals.exchange import CONVERTED_MINOR_MAX, Rate, Rates
+from services.deals.projections.report_money import SUM_MINOR_MAX, day_before, earlier, money
 from services.deals.sums import Sum, by_currency, converted, gathered
 from services.deals.waterfall import KINDS, waterfall
+from services.kernel.errors import OutOfRange
 
 MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
 RATES = Rates(
@@ -38,6 +43,49 @@ def test_an_unknown_rate_is_never_a_one():
     told = converted([Sum("EUR", MONDAY, 1, 100), pesos], "EUR", RATES)
 
     assert (100, [pesos]) == (told.amount_minor, told.unconverted)
+
+
+def test_a_sum_may_be_as_large_as_its_amounts_by_themselves():
+    cents = Rates([Rate("USD", "EUR", MONDAY, Decimal(1))])
+    largest = Sum("USD", MONDAY, 2, 2 * CONVERTED_MINOR_MAX)
+    larger = replace(largest, amount_minor=largest.amount_minor + 1)
+
+    fits, does_not = (converted([part], "EUR", cents) for part in (largest, larger))
+
+    assert (2 * CONVERTED_MINOR_MAX, []) == (fits.amount_minor, fits.unconverted)
+    assert (0, [larger]) == (does_not.amount_minor, does_not.unconverted)
+
+
+def test_what_is_too_large_in_one_line_is_left_out_of_every_line():
+    doubled = Rates([Rate("USD", "EUR", MONDAY, Decimal(2))])
+    large = Sum("USD", MONDAY, 1, CONVERTED_MINOR_MAX)
+    sums = {
+        WATERFALL_LINE_KIND_OPEN_AT_START: [large],
+        WATERFALL_LINE_KIND_CREATED: [Sum("USD", MONDAY, 9, 9)],
+    }
+
+    lines, left_out = waterfall(sums, "EUR", doubled)
+
+    assert [large] == left_out
+    assert {0} == {line.converted_minor for line in lines.values()}
+
+
+def test_an_answer_has_room_for_64_bits():
+    for amount_minor in (SUM_MINOR_MAX, -SUM_MINOR_MAX):
+        told = money(amount_minor, "EUR")
+        assert told is not None
+        assert amount_minor == told.amount_minor
+    for amount_minor in (SUM_MINOR_MAX + 1, -SUM_MINOR_MAX - 1):
+        with pytest.raises(OutOfRange):
+            money(amount_minor, "EUR")
+
+
+def test_no_day_lies_before_the_calendar():
+    first = datetime(1, 1, 1, tzinfo=UTC)
+
+    assert date(1, 1, 1) == day_before(first)
+    assert date(2026, 3, 1) == day_before(datetime(2026, 3, 2, tzinfo=UTC))
+    assert first == earlier(first + timedelta(days=1), timedelta(days=2))
 
 
 def test_amounts_that_nobody_knows_are_no_money():
