@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from services.kernel.log.recorded import Recorded
     from services.kernel.log.sql import Tx
 
+LATE: Final = "interval '1 minute'"
+"""What is told within so long counts as told in time: there is much of it, and little else."""
+IS_LATE: Final = f"update_time - from_time > {LATE}"
+
 PERIOD_TABLES: Final = f"""
 create table {{schema}}.deal_periods (
     like {{schema}}.deals,
@@ -36,6 +40,9 @@ create index deal_periods_by_to_time
     on {{schema}}.deal_periods (workspace, to_time);
 create index deal_periods_by_update_time
     on {{schema}}.deal_periods (workspace, update_time, from_time) include (deal_id);
+create index late_deal_periods_by_update_time
+    on {{schema}}.deal_periods (workspace, update_time, from_time) include (deal_id)
+    where {IS_LATE};
 create index open_deal_periods_by_amount
     on {{schema}}.deal_periods (workspace, stage, to_time, from_time)
     include (currency, amount_minor, probability_bp_override)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rapport.deals.v1.service_pb2 import DEAL_STATE_OPEN
+from services.deals.projections.deal_periods import IS_LATE, LATE
 from services.deals.projections.deal_rows import STATE_TYPES
 from services.kernel.lists.filter_conditions import Arguments
 
@@ -36,58 +37,61 @@ _COLUMNS: Final = (
     *("place", "from_time", "to_time"),
 )
 
-_IS_LATE: Final = """
-select exists (
-    select from deals.deal_periods
-    where workspace = $1 and update_time > $2 and from_time < $3
-)
+# What was told after the moment of the time before: late, or about to be told at that moment.
+_LATE: Final = f"""
+    select deal_id from deals.deal_periods
+    where workspace = {{workspace}} and update_time > {{moment}} and from_time < {{horizon}}
+        and {IS_LATE}
+    union all
+    select deal_id from deals.deal_periods
+    where workspace = {{workspace}} and update_time > {{moment}} and from_time < {{horizon}}
+        and update_time <= {{moment}} + {LATE}
 """
+_IS_LATE: Final = f"select exists ({_LATE.format(workspace='$1', moment='$2', horizon='$3')})"
 
 # A fact that was told after the moment is in all that came after it by occurrence. Facts of a kind
 # are told in the order in which they occurred, so those of its kind that were known had come before
 # it: after it, what the moment's version of the deal says of the columns they touch was known.
-_MENDED: Final = """
+_MENDED: Final = f"""
 late as materialized (
-    select distinct deal_id
-    from deals.deal_periods
-    where workspace = {workspace} and update_time > {moment} and from_time < {horizon}
+    select distinct deal_id from ({_LATE}) as late
 ),
 kinds as (
     select deal_id, version,
-        ({moves}) is distinct from lag(({moves})) over told_of_deal as is_move,
-        ({deletions}) is distinct from lag(({deletions})) over told_of_deal as is_deletion
+        ({{moves}}) is distinct from lag(({{moves}})) over told_of_deal as is_move,
+        ({{deletions}}) is distinct from lag(({{deletions}})) over told_of_deal as is_deletion
     from deals.deals_versions
     join late using (deal_id)
-    where workspace = {workspace}
+    where workspace = {{workspace}}
     window told_of_deal as (partition by deal_id order by version)
 ),
 told as (
-    select p.*, p.update_time > {moment} as is_unknown,
-        bool_or(p.update_time > {moment} and is_move) over so_far as no_moves,
-        bool_or(p.update_time > {moment} and is_deletion) over so_far as no_deletions,
-        bool_or(p.update_time > {moment} and not is_move and not is_deletion) over so_far
+    select p.*, p.update_time > {{moment}} as is_unknown,
+        bool_or(p.update_time > {{moment}} and is_move) over so_far as no_moves,
+        bool_or(p.update_time > {{moment}} and is_deletion) over so_far as no_deletions,
+        bool_or(p.update_time > {{moment}} and not is_move and not is_deletion) over so_far
             as no_changes
     from deals.deal_periods p
     join kinds using (deal_id, version)
-    where workspace = {workspace}
+    where workspace = {{workspace}}
     window so_far as (partition by deal_id order by place)
 ),
 mended as materialized (
-    select {mended}
+    select {{mended}}
     from told
-    join deals.deals_versions then_ on then_.workspace = {workspace}
+    join deals.deals_versions then_ on then_.workspace = {{workspace}}
         and then_.deal_id = told.deal_id
-        and then_.from_time <= {moment} and then_.to_time > {moment}
+        and then_.from_time <= {{moment}} and then_.to_time > {{moment}}
     where not told.is_unknown
     window known_of_deal as (partition by told.deal_id order by told.place)
 ),
 known as not materialized (
-    select {columns}
+    select {{columns}}
     from deals.deal_periods p
-    where workspace = {workspace}
+    where workspace = {{workspace}}
         and not exists (select from late where late.deal_id = p.deal_id)
     union all
-    select {columns} from mended
+    select {{columns}} from mended
 ),
 """
 
