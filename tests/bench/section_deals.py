@@ -1,4 +1,4 @@
-"""A pipeline of many deals: board and forecast now, and as they were a year ago."""
+"""A pipeline of many deals: board, forecast and reports now, and as they were a year ago."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from rapport.deals.v1.currencies_pb2 import SetExchangeRateRequest
 from rapport.deals.v1.currencies_pb2_grpc import CurrenciesServiceStub
 from rapport.deals.v1.forecasts_pb2 import ForecastGroupBy, GetForecastRequest
 from rapport.deals.v1.forecasts_pb2_grpc import ForecastsServiceStub
+from rapport.deals.v1.reports_pb2 import (
+    GetPipelineWaterfallRequest,
+    GetSalesReportRequest,
+    ReportScope,
+)
+from rapport.deals.v1.reports_pb2_grpc import ReportsServiceStub
 from rapport.deals.v1.service_pb2 import GetDealBoardRequest, ListDealsRequest
 from rapport.deals.v1.service_pb2_grpc import DealsServiceStub
 from services.kernel.clock import SystemClock
@@ -25,6 +31,7 @@ from tests.bench.world import World
 CALL_TIMEOUT_S = 30.0
 FILL_TIMEOUT_S = 300.0
 YEAR = timedelta(days=365)
+QUARTER = timedelta(days=91)
 DEALS_PER_STAGE = 20
 
 _COLUMNS = """workspace, deal_id, state, display_name, contact, contacts, company, owner, team,
@@ -132,6 +139,25 @@ def asking(stub: DealsServiceStub, moment: datetime | None) -> dict[str, Ask]:
     return {"board": board, "page": page}
 
 
+def reporting(stub: ReportsServiceStub, now: datetime, moment: datetime | None) -> dict[str, Ask]:
+    """Asks each report about the last quarter, in one currency, now or as of a moment."""
+    then = now if moment is None else moment
+    scope = ReportScope(start_time=timestamp_of(then - QUARTER), currency="EUR")
+    read_time = None if moment is None else timestamp_of(moment)
+
+    async def waterfall() -> None:
+        request = GetPipelineWaterfallRequest(scope=scope, read_time=read_time)
+        answer = await stub.GetPipelineWaterfall(request, timeout=CALL_TIMEOUT_S)
+        assert answer.lines[0].count
+
+    async def sales() -> None:
+        request = GetSalesReportRequest(scope=scope, read_time=read_time)
+        answer = await stub.GetSalesReport(request, timeout=CALL_TIMEOUT_S)
+        assert answer.rows[0].won_count
+
+    return {"waterfall": waterfall, "sales": sales}
+
+
 @asynccontextmanager
 async def _open(world: World) -> AsyncIterator[Bout]:
     sizes = world.sizes
@@ -144,6 +170,7 @@ async def _open(world: World) -> AsyncIterator[Bout]:
         await fill(pool, sizes.deals, now)
         peer = await stack.enter_async_context(world.peer("deals"))
         stub, forecasts = DealsServiceStub(peer), ForecastsServiceStub(peer)
+        reports = ReportsServiceStub(peer)
         await CurrenciesServiceStub(peer).SetExchangeRate(_DOLLARS, timeout=CALL_TIMEOUT_S)
 
         async def counted() -> None:
@@ -151,15 +178,25 @@ async def _open(world: World) -> AsyncIterator[Bout]:
 
         asks = {
             "board by SQL": counted,
-            **{f"{name} now": ask for name, ask in asking(stub, None).items()},
-            **{f"{name} a year ago": ask for name, ask in asking(stub, now - YEAR).items()},
+            **_named("now", asking(stub, None)),
+            **_named("a year ago", asking(stub, now - YEAR)),
             "forecast now": forecasting(forecasts, now, None),
             "forecast a year ago": forecasting(forecasts, now, now - YEAR),
         }
+        heavy = {
+            **_named("now", reporting(reports, now, None)),
+            **_named("a year ago", reporting(reports, now, now - YEAR)),
+        }
         contenders = [
-            Contender(name, partial(timed, ask, sizes.boards)) for name, ask in asks.items()
+            Contender(name, partial(timed, ask, count))
+            for count, questions in ((sizes.boards, asks), (sizes.reports, heavy))
+            for name, ask in questions.items()
         ]
         yield Bout(contenders, _lines(sizes.deals))
+
+
+def _named(when: str, asks: dict[str, Ask]) -> dict[str, Ask]:
+    return {f"{name} {when}": ask for name, ask in asks.items()}
 
 
 def _lines(deals: int) -> list[Line]:
@@ -176,6 +213,10 @@ def _lines(deals: int) -> list[Line]:
                 "bare: here our forecast now",
             ),
             ("page of deals as of a year ago", "page a year ago", "page now", "bare: now"),
+            ("waterfall of a quarter", "waterfall now", "board now", "bare: the board"),
+            ("waterfall as of a year ago", "waterfall a year ago", "waterfall now", "bare: now"),
+            ("sales of a quarter", "sales now", "board now", "bare: the board"),
+            ("sales as of a year ago", "sales a year ago", "sales now", "bare: now"),
         )
     ]
 

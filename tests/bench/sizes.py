@@ -35,6 +35,7 @@ class Sizes:
     # Deals of a pipeline, and how often it is asked.
     deals: int
     boards: int
+    reports: int
 
     # The other library is slower per event, so it gets fewer to take as long.
     anchor_saves: int
@@ -59,6 +60,7 @@ FULL = Sizes(
     reads_together=1_600,
     deals=200_000,
     boards=40,
+    reports=10,
     anchor_saves=300,
     anchor_bulk=3_000,
     anchor_projected=500,
@@ -79,6 +81,7 @@ QUICK = Sizes(
     reads_together=200,
     deals=5_000,
     boards=10,
+    reports=5,
     anchor_saves=50,
     anchor_bulk=500,
     anchor_projected=100,
