@@ -68,7 +68,10 @@ class UnguardedLog(Log):
     """A log that reads its heads without locking them."""
 
     async def lock_heads(self, tx, _partitions):
-        rows = await tx.fetch("select partition, position, record_time from kernel.heads")
+        rows = await tx.fetch(
+            "select partition, position, greatest(record_time, 'epoch') as record_time "
+            "from kernel.heads"
+        )
         return {row["partition"]: Head(row["position"], row["record_time"]) for row in rows}
 
 
