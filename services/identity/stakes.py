@@ -80,13 +80,14 @@ class Stake:
         turned = self
         if stage != self.stage:
             turned = replace(turned, stage=stage, stage_time=moment)
+        if standing is Standing.WON:
+            turned = replace(turned, sale=deal.sale)
         if standing is self.standing:
             return turned
         return replace(
             turned,
             standing=standing,
             turn_times={**self.turn_times, self.standing: moment, standing: moment},
-            sale=deal.sale if standing is Standing.WON else self.sale,
         )
 
 

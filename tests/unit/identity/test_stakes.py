@@ -110,6 +110,17 @@ def test_of_two_wins_the_one_that_stays_is_the_last(facts):
     assert found["last_won_time"] == ("2026-01-01T00:02:00.000000Z", 6)
 
 
+def test_a_deal_that_is_told_to_be_won_twice_is_worth_what_the_later_word_says(facts):
+    opened = facts.deal_opened("d1", "ada", occurred=1)
+    first = facts.deal_won("d1", "ada", amount_minor=5, currency="EUR", received=2, occurred=2)
+    second = facts.deal_won("d1", "ada", amount_minor=7, currency="EUR", received=3, occurred=3)
+
+    made = traits(opened, first, second)
+
+    assert (7, 2) == made["lifetime_value_eur_minor"]
+    assert (1, 2) == made["won_deal_count"]
+
+
 def test_products_are_owned_once_and_as_long_as_a_deal_that_sold_them_is_won(facts):
     history = [
         facts.deal_opened("d1", "ada", occurred=1),
