@@ -37,6 +37,7 @@ from rapport.events.v1 import (
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
 from rapport.identity.v1 import service_pb2 as identity_pb2
+from rapport.identity.v1 import verdicts_pb2
 from rapport.segments.v1 import service_pb2 as segments_pb2
 
 FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType(
@@ -65,7 +66,10 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             imports_pb2.DESCRIPTOR.services_by_name["ImportsService"],
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhooksService"],
         ),
-        "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
+        "identity": (
+            identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
+            verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
+        ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }
 )
