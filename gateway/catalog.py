@@ -36,8 +36,8 @@ from rapport.events.v1 import (
 )
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
+from rapport.identity.v1 import explanations_pb2, verdicts_pb2
 from rapport.identity.v1 import service_pb2 as identity_pb2
-from rapport.identity.v1 import verdicts_pb2
 from rapport.segments.v1 import service_pb2 as segments_pb2
 
 FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType(
@@ -69,6 +69,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
         "identity": (
             identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
             verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
+            explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

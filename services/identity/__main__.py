@@ -7,6 +7,8 @@ from rapport.deals.v1 import events_pb2 as deals_events
 from rapport.events.v1 import events_pb2 as customer_events
 from rapport.identity.v1 import (
     events_pb2,
+    explanations_pb2,
+    explanations_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
     verdicts_pb2,
@@ -14,6 +16,7 @@ from rapport.identity.v1 import (
 )
 from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView
+from services.identity.service.explanations import ExplanationsService
 from services.identity.service.identity import IdentityService
 from services.identity.service.verdicts import VerdictsService
 from services.kernel.log.recorded import EventTypes
@@ -42,6 +45,11 @@ SERVICE = Service(
             verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
             verdicts_pb2_grpc.add_VerdictsServiceServicer_to_server,
             VerdictsService(kernel),
+        ),
+        (
+            explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
+            explanations_pb2_grpc.add_ExplanationsServiceServicer_to_server,
+            ExplanationsService(kernel),
         ),
     ],
 )

@@ -129,12 +129,14 @@ class Rule(StrEnum):
 class Refusal:
     """Why an edge was rejected: the rule, the type it limits, and the nodes that broke it.
 
-    Those are a pair that is cut, or all nodes of the type on both sides.
+    Those are a pair that is cut, or all nodes of the type on both sides; were the `bridges` linked,
+    they would count as one each, and the limit be kept.
     """
 
     rule: Rule
     type_name: str = ""
     nodes: tuple[str, ...] = ()
+    bridges: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +208,10 @@ def _refusal(clusters: Clusters, one: Cluster, other: Cluster, types: Mapping[st
     broken = min(
         (name for name in counts if counts[name] > _LIMITS[name]), key=lambda name: TYPES[name].rank
     )
-    return Refusal(
-        Rule.LIMIT, broken, tuple(sorted(node for node in together if types[node] == broken))
-    )
+    here, there = (sorted(n for n in side.nodes if types[n] == broken) for side in (one, other))
+    excess = counts[broken] - _LIMITS[broken]
+    bridges = tuple(zip(here, there, strict=False))[:excess]
+    return Refusal(Rule.LIMIT, broken, tuple(sorted([*here, *there])), bridges)
 
 
 class Components:

@@ -45,12 +45,13 @@ _KINDS: dict[type[Message], Kind] = {fact: kind for kind, fact in FACTS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A verdict as a fact gives it: on a pair, the weaker first."""
+    """A verdict as a fact gives it: on a pair and the types of both, the weaker first."""
 
     event: Recorded
     key: bytes
     kind: Kind
     pair: Pair
+    types: tuple[str, str]
     reason: str
 
     @property
@@ -71,6 +72,7 @@ def ruling_of(event: Recorded) -> Ruling | None:
         key=key_of(event.record_time, event.event_id),
         kind=kind,
         pair=(fact.other.node, fact.one.node),
+        types=(fact.other.type, fact.one.type),
         reason=fact.reason,
     )
 

@@ -318,6 +318,7 @@ COLLECTIONS = {
     "TransformationsService": "transformations",
     "WebhooksService": "webhooks",
     "IdentityService": "profiles",
+    "ExplanationsService": "profiles",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.identity.facts import Fact
-from services.identity.graph import Components, Edge, Joining, Pair, resolve, together
+from services.identity.graph import Components, Cuts, Edge, Joining, Pair, resolve, together
 from services.identity.identifiers import Identifier
 from services.identity.projections import graph_rows
 from services.identity.projections.assertions import Swing
@@ -21,7 +21,23 @@ from services.identity.projections.atoms import Atom
 from services.identity.projections.graph_rows import Place, StoredEdge
 from services.identity.projections.verdicts import load_verdicts, mark
 from services.identity.verdicts import Kind
+from services.kernel.errors import ResourceExhausted
 from services.kernel.log.sql import Tx, columns
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Islands as they lie: nodes, what connects them, and the links and cuts in force.
+
+    `first_keys` are those of the first facts that tell of nodes.
+    """
+
+    types: Mapping[str, str]
+    profiles: Mapping[str, str | None]
+    edges: Mapping[Pair, StoredEdge]
+    links: Mapping[Pair, StoredEdge]
+    cuts: Cuts
+    first_keys: Mapping[str, bytes]
 
 
 @dataclass(slots=True)
@@ -73,6 +89,29 @@ class Islands:
             await self._resolve()
         else:
             self.clusters = [cluster.nodes for cluster in self._joining.clusters.distinct()]
+
+    async def survey(self, places: Collection[Place], nodes_max: int) -> Survey:
+        """Looks at the islands of nodes, and changes nothing; raises ResourceExhausted."""
+        await self._load_clusters(places)
+        self._joining.unresolved |= {node for _, node in places} & self.types.keys()
+        await self._load_islands(nodes_max)
+        asked = sorted((self.workspaces[node], node) for node in self.types)
+        if asked:
+            statement = graph_rows.EDGES_WITHIN.format(schema=self.schema)
+            self._keep(await self.tx.fetch(statement, *columns(asked)))
+        first = {node: atom.first_key for node, atom in self.atoms.items()}
+        for edge, _ in self._edges.values():
+            for node in edge.pair:
+                first[node] = min(first.get(node, edge.key), edge.key)
+        live = set(self.types)
+        return Survey(
+            types=self.types,
+            profiles=self.profiles,
+            edges=self._edges,
+            links={pair: link for pair, link in self._links.items() if live.issuperset(pair)},
+            cuts=self._joining.clusters.cuts,
+            first_keys=first,
+        )
 
     def profiles_of_atoms(self) -> dict[str, str]:
         """Returns the profiles of the loaded atoms as they were before."""
@@ -272,11 +311,13 @@ class Islands:
         """Returns the links that are in force: facts tell of both ends."""
         return {pair: edge for pair, (edge, _) in self._links.items() if live.issuperset(pair)}
 
-    async def _load_islands(self) -> None:
+    async def _load_islands(self, nodes_max: int | None = None) -> None:
         """Loads all clusters that hang together with the unresolved by rejected edges."""
         seen: set[str] = set()
         while frontier := self._nodes_with(self._joining.unresolved) - seen:
             seen |= frontier
+            if nodes_max is not None and len(seen) > nodes_max:
+                raise ResourceExhausted("ISLAND_NODES_EXPLAINED_MAX", nodes_max)
             if self._judged_workspaces:
                 await self._load_verdicts(frontier)
             rejected = await self._rejected_at(frontier)

@@ -21,6 +21,8 @@ create table {schema}.verdicts (
     workspace text not null,
     weak text collate "C" not null,
     strong text collate "C" not null,
+    weak_type text not null,
+    strong_type text not null,
     kind smallint not null,
     key bytea not null,
     actor text not null,
@@ -40,9 +42,9 @@ join unnest($1::text[], $2::text[], $3::text[]) asked (workspace, weak, strong)
 
 _SAVE = """
 insert into {schema}.verdicts
-    (workspace, weak, strong, kind, key, actor, reason, is_rejected)
-select *, false from unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bytea[],
-                            $6::text[], $7::text[])
+    (workspace, weak, strong, weak_type, strong_type, kind, key, actor, reason, is_rejected)
+select *, false from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
+                            $6::smallint[], $7::bytea[], $8::text[], $9::text[])
 on conflict (workspace, weak, strong) do update set
     kind = excluded.kind, key = excluded.key, actor = excluded.actor, reason = excluded.reason,
     is_rejected = excluded.is_rejected
@@ -131,7 +133,7 @@ async def keep_rulings(
         if ruling.key > key:
             turns.append(Turn(ruling, before))
             actor = ruling.event.actor
-            rows.append((*place, ruling.kind, ruling.key, actor, ruling.reason))
+            rows.append((*place, *ruling.types, ruling.kind, ruling.key, actor, ruling.reason))
     if rows:
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     return turns

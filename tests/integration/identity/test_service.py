@@ -9,6 +9,12 @@ from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRet
 from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from rapport.identity.v1.events_pb2 import ProfileActivityRecorded, ProfileSplit
+from rapport.identity.v1.explanations_pb2 import (
+    ExplainPairRequest,
+    ExplainProfileRequest,
+    PairRelation,
+)
+from rapport.identity.v1.explanations_pb2_grpc import ExplanationsServiceStub
 from rapport.identity.v1.service_pb2 import (
     GetProfileRequest,
     ListProfilesRequest,
@@ -249,6 +255,14 @@ async def test_a_verdict_is_in_the_profile_that_its_token_asks_for_live_and_rebu
     assert cut.verdict.kind == VerdictKind.VERDICT_KIND_CUT
     assert (cut.verdict.reason, cut.verdict.etag) == ("her brother", '"1"')
     assert (await rebuilt(platform)).equal
+    explanations = platform["identity"].stub(ExplanationsServiceStub)
+    why = await explanations.ExplainPair(ExplainPairRequest(**about))
+    assert why.relation == PairRelation.PAIR_RELATION_REFUSED
+    assert why.verdict.reason == "her brother"
+    asked = ExplainProfileRequest(name="profiles/user_id:u1")
+    assert [each.other.type for each in (await explanations.ExplainProfile(asked)).refused] == [
+        "email"
+    ]
     cleared = await verdicts.ClearVerdict(ClearVerdictRequest(**about))
 
     assert await known_by("contact_id:ada", cleared.write_token) >= {"user_id", "anonymous_id"}

@@ -75,7 +75,7 @@ def test_the_last_of_several_verdicts_is_the_one_with_the_greatest_key():
 @pytest.mark.parametrize(
     ("cut", "wanted"),
     [
-        ([], Refusal(Rule.LIMIT, "user_id", ("u1", "u2"))),
+        ([], Refusal(Rule.LIMIT, "user_id", ("u1", "u2"), (("u1", "u2"),))),
         ([("u1", "u2")], Refusal(Rule.CUT, nodes=("u1", "u2"))),
     ],
 )
