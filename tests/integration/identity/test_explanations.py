@@ -1,5 +1,8 @@
 """Why two identifiers are one person's, or are not, told from what was seen and decided."""
 
+import random
+from itertools import combinations
+
 import pytest
 
 from rapport.identity.v1.explanations_pb2 import PairRelation, RefusalRule, RemedyKind
@@ -8,7 +11,7 @@ from services.identity.identifiers import identifier
 from services.identity.projections import explanations
 from services.identity.projections.explanations import explain_pair, explain_profile
 from services.kernel.errors import NotFound, ResourceExhausted
-from tests.identity_world import Facts, at
+from tests.identity_world import DenseHistory, Facts, apply, at
 
 USER, OTHER = ("user_id", "u1"), ("user_id", "u2")
 BROWSER, EMAIL = ("anonymous_id", "a1"), ("email", "ada@x.com")
@@ -197,3 +200,22 @@ async def test_nobody_and_what_is_of_another_workspace_is_not_found(people, fact
     for workspace, name in (("acme", "user_id:u2"), ("other", "user_id:u1")):
         with pytest.raises(NotFound):
             await explain_profile(people.pool, workspace, f"profiles/{name}")
+
+
+async def test_every_profile_and_pair_of_a_dense_crowd_is_explained_as_it_is(people):
+    rng = random.Random(7)
+    history = DenseHistory(rng, "acme").some(120, retracting=4, judging=12)
+    async with people.pool.acquire() as connection:
+        await apply(connection, history)
+        nodes = await connection.fetch("select type, value, profile from profiles.nodes")
+    for profile in {node["profile"] for node in nodes} - {None}:
+        found = await explain_profile(people.pool, "acme", f"profiles/{profile}")
+        known = {said(each.identifier) for each in found.identifiers}
+        assert known == {(n["type"], n["value"]) for n in nodes if n["profile"] == profile}
+        assert all(step.refusal.rule for step in found.refused)
+        followed = {said(end) for step in found.connections for end in (step.one, step.other)}
+        assert followed <= known
+    for one, other in combinations(nodes, 2):
+        found = await pair(people, (one["type"], one["value"]), (other["type"], other["value"]))
+        is_one = found.relation == PairRelation.PAIR_RELATION_ONE_PERSON
+        assert is_one == (one["profile"] == other["profile"] is not None)
