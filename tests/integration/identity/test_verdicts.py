@@ -140,9 +140,41 @@ async def test_a_cut_between_two_that_are_linked_in_a_circle_is_kept(people, fac
     assert await people.identifiers("user_id:u2") == {"user_id:u2"}
 
 
+async def test_a_link_that_could_not_be_followed_is_when_what_was_in_its_way_goes(people, facts):
+    third = ("user_id", "u3")
+    await people.happens(
+        *(facts.track(user_id=name) for name in ("u1", "u2", "u3")),
+        facts.cut(USER, OTHER),
+        facts.linked(USER, third),
+        facts.linked(OTHER, third),
+    )
+
+    await people.happens(facts.cleared(USER, third))
+
+    assert await people.identifiers("user_id:u3") == {"user_id:u2", "user_id:u3"}
+
+
 async def test_a_verdict_reaches_no_other_workspace(people, facts):
     theirs = Facts("other", seed=1)
     both = {"user_id": "u1", "anonymous_id": "a1"}
     await people.happens(facts.track(**both), theirs.track(**both), theirs.cut(USER, BROWSER))
 
     assert await people.identifiers("user_id:u1") == {"user_id:u1", "anonymous_id:a1"}
+
+
+async def test_what_is_linked_comes_along_even_where_it_is_of_no_profile_yet(people, facts):
+    emails = [f"e{n}@x.com" for n in range(7)]
+    await people.happens(
+        *(facts.identify(user_id="u1", traits={"email": email}) for email in emails),
+        facts.linked(("email", emails[5]), ("email", emails[6])),
+    )
+    for past_the_limit in emails[5:]:
+        with pytest.raises(NotFound):
+            await people.profile(f"email:{past_the_limit}")
+
+    await people.happens(facts.identify(user_id="u2", traits={"email": emails[6]}))
+
+    assert await people.identifiers("user_id:u2") == {
+        "user_id:u2",
+        *(f"email:{email}" for email in emails[5:]),
+    }
