@@ -36,6 +36,7 @@ from rapport.events.v1 import (
 )
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
+from rapport.identity.v1 import explanations_pb2, verdicts_pb2
 from rapport.identity.v1 import service_pb2 as identity_pb2
 from rapport.segments.v1 import service_pb2 as segments_pb2
 
@@ -65,7 +66,11 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             imports_pb2.DESCRIPTOR.services_by_name["ImportsService"],
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhooksService"],
         ),
-        "identity": (identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],),
+        "identity": (
+            identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
+            verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
+            explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
+        ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }
 )

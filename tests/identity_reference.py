@@ -21,8 +21,9 @@ from rapport.deals.v1.events_pb2 import (
     DealWon,
 )
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from rapport.identity.v1.events_pb2 import IdentifiersCut, IdentifiersLinked, VerdictCleared
 from services.identity import graph
-from services.identity.facts import read_fact, received_at
+from services.identity.facts import key_of, read_fact, received_at
 from services.identity.identifiers import TYPES, node_of
 
 
@@ -36,6 +37,7 @@ class Expected:
     times: dict = field(default_factory=dict)  # profile -> (create, last activity)
     rejected: set = field(default_factory=set)
     values: dict = field(default_factory=dict)  # node -> (type, value)
+    verdicts: dict = field(default_factory=dict)  # pair -> (kind, is the link rejected)
 
 
 def facts_of(events):
@@ -94,15 +96,37 @@ def expected(events):
     by_workspace = defaultdict(list)
     for fact in facts_of(events):
         by_workspace[fact.workspace].append(fact)
-    for facts in by_workspace.values():
-        _resolve_workspace(facts, result)
-    for node, made in _of_deals(events).items():
-        result.traits[result.profile_of[node]] |= made
+    verdicts = verdicts_of(events)
+    for workspace, facts in by_workspace.items():
+        _resolve_workspace(facts, verdicts.get(workspace, {}), result)
+    for told in verdicts.values():
+        for pair, (kind, _) in told.items():
+            result.verdicts.setdefault(pair, (kind, False))
+    owned = defaultdict(list)
+    for node, deals in _of_deals(events).items():
+        owned[result.profile_of[node]] += deals
+    for profile, deals in owned.items():
+        result.traits[profile] |= _told_of(deals)
     return result
 
 
+def verdicts_of(events):
+    """Per workspace, the last verdict on each pair, with its key."""
+    last = defaultdict(dict)
+    kinds = {VerdictCleared: 0, IdentifiersLinked: 1, IdentifiersCut: 2}
+    for event in events:
+        if type(event.event) in kinds:
+            pair = event.event.other.node, event.event.one.node
+            told = key_of(event.record_time, event.event_id), kinds[type(event.event)]
+            last[event.workspace][pair] = max(told, last[event.workspace].get(pair, told))
+    return {
+        workspace: {pair: (kind, key) for pair, (key, kind) in told.items()}
+        for workspace, told in last.items()
+    }
+
+
 def _of_deals(events):
-    """The traits that deals make, by the node of the contact."""
+    """The deals of each contact that ever had one, by its node."""
     made = {}
     for (workspace, _), stream in deals_of(events).items():
         told = [c for event in stream if (c := primary_contact(event.event)) is not None]
@@ -111,7 +135,7 @@ def _of_deals(events):
         deal = _deal_at_last(stream)
         if told and told[-1] and not deal["is_deleted"]:
             made[node_of(workspace, "contact_id", told[-1])].append(deal)
-    return {node: _told_of(deals) for node, deals in made.items()}
+    return made
 
 
 def _deal_at_last(stream):
@@ -154,13 +178,18 @@ def _told_of(deals):
     return made
 
 
-def _resolve_workspace(facts, result):
+def _resolve_workspace(facts, verdicts, result):
     keys, links, values = _edges(facts, result)
     result.values |= values
+    live = {pair: told for pair, told in verdicts.items() if set(pair) <= values.keys()}
+    judged = {pair: key for pair, (kind, key) in live.items() if kind == 1}
+    cuts = {frozenset(pair) for pair, (kind, _) in live.items() if kind == 2}
     clusters, rejected = reference_resolve(
-        {node: kind for node, (kind, _) in values.items()}, keys, links
+        {node: kind for node, (kind, _) in values.items()}, keys, links, judged, cuts
     )
-    result.rejected |= rejected
+    result.rejected |= rejected & keys.keys()
+    for pair, (kind, _) in live.items():
+        result.verdicts[pair] = kind, kind == 1 and pair in rejected
     atoms = defaultdict(list)
     for fact in facts:
         atoms[fact.identifiers[0].node].append(fact)
@@ -206,25 +235,30 @@ def _edges(facts, result):
     return keys, links, values
 
 
-def reference_resolve(types, keys, links):
-    """Clusters and rejected pairs, by asking of every union whether it is valid as a whole."""
+def reference_resolve(types, keys, links, judged=(), cuts=()):
+    """Clusters and rejected pairs, by asking of every union whether it is valid as a whole.
+
+    `judged` are the keys of the links that people made, `cuts` the pairs that they keep apart.
+    """
     cluster_of = {node: frozenset([node]) for node in types}
     joined_links, rejected = [], set()
+    ways = [(pair, key, pair in links) for pair, key in keys.items()]
+    ways += [(pair, key, True) for pair, key in dict(judged).items()]
 
-    def place(pair):
-        weak, strong = pair
-        if pair in links:
-            return (0, keys[pair], pair)
-        return (1, TYPES[types[weak]].rank, TYPES[types[strong]].rank, keys[pair], pair)
+    def place(way):
+        pair, key, is_link = way
+        if is_link:
+            return (0, key, pair)
+        return (1, *(TYPES[types[node]].rank for node in pair), key, pair)
 
-    for pair in sorted(keys, key=place):
+    for pair, _, is_link in sorted(ways, key=place):
         one, other = (cluster_of[node] for node in pair)
         union = one | other
-        if pair in links and len(union) <= graph.CLUSTER_NODES_MAX:
-            joined_links.append(pair)
-        elif one != other and not _is_valid(union, types, joined_links, is_link=pair in links):
+        if one != other and not _is_valid(union, types, joined_links, cuts, is_link=is_link):
             rejected.add(pair)
             continue
+        if is_link:
+            joined_links.append(pair)
         for node in union:
             cluster_of[node] = union
     clusters = set(cluster_of.values())
@@ -232,8 +266,8 @@ def reference_resolve(types, keys, links):
     return clusters, rejected
 
 
-def _is_valid(nodes, types, links, *, is_link):
-    if len(nodes) > graph.CLUSTER_NODES_MAX:
+def _is_valid(nodes, types, links, cuts, *, is_link):
+    if len(nodes) > graph.CLUSTER_NODES_MAX or any(cut <= nodes for cut in cuts):
         return False
     units = _units(nodes, links)
     for name, known in TYPES.items():

@@ -31,7 +31,15 @@ from rapport.deals.v1.events_pb2 import (
 from rapport.deals.v1.values_pb2 import DealContact
 from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventType
 from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRetracted
+from rapport.identity.v1.events_pb2 import (
+    IdentifiersCut,
+    IdentifiersLinked,
+    JudgedIdentifier,
+    VerdictCleared,
+)
+from services.identity.identifiers import identifier
 from services.identity.projections import ProfilesView
+from services.identity.verdicts import pair_id
 from services.kernel.log.recorded import Recorded
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,6 +119,23 @@ class Facts:
         message = CustomerEventRetracted(message_id=message_id, import_name="imports/i1")
         return self.event(event.stream, message)
 
+    def linked(self, one, other, **times):
+        """A verdict: two identifiers, each as type and value, are one person's."""
+        return self._verdict(IdentifiersLinked, one, other, **times)
+
+    def cut(self, one, other, **times):
+        return self._verdict(IdentifiersCut, one, other, **times)
+
+    def cleared(self, one, other, **times):
+        return self._verdict(VerdictCleared, one, other, **times)
+
+    def _verdict(self, fact, *pair, reason="so it is", **times):
+        known = sorted(identifier(self.workspace, *each) for each in pair)
+        one, other = (JudgedIdentifier(type=each.type, node=each.node) for each in known)
+        return self.event(
+            f"verdict-{pair_id(*known)}", fact(one=one, other=other, reason=reason), **times
+        )
+
     def contact_created(self, contact, *, received=None, occurred=None, **fields):
         return self._contact(contact, ContactCreated(**fields), received, occurred)
 
@@ -181,11 +206,15 @@ class DenseHistory:
         self._opened = set()
         self._imported, self._retracted = [], []
 
-    def some(self, size, *, retracting=0):
-        """A number of facts; `retracting` is how much of it takes facts back, or has them again."""
+    def some(self, size, *, retracting=0, judging=0):
+        """A number of facts.
+
+        `retracting` is how much of it takes facts back, or has them again, `judging` how much
+        of it are verdicts; all others together are 18.
+        """
         kinds = [self._track, self._identify, self._alias, self._contact, self._deal]
-        weights = [6, 5, 1, 4, 2, retracting, retracting / 2]
-        kinds += [self._retract, self._record_again]
+        weights = [6, 5, 1, 4, 2, retracting, retracting / 2, judging]
+        kinds += [self._retract, self._record_again, self._judge]
         return [kind() for kind in self._rng.choices(kinds, weights, k=size)]
 
     def _times(self):
@@ -249,6 +278,18 @@ class DenseHistory:
         again = self._retracted.pop(self._rng.randrange(len(self._retracted)))
         kind = self._rng.choice([self._track, self._identify, self._alias])
         return kind(message_id=again)
+
+    def _judge(self):
+        """A verdict on two identifiers, some of which nobody tells of."""
+        known = [
+            *(("user_id", user) for user in self._users if user),
+            *(("anonymous_id", name) for name in self._anonymous if name not in ("", "null")),
+            *(("email", email) for email in self._emails if "@" in email),
+            *(("contact_id", contact) for contact in self._contacts),
+            ("phone", "+49 30 11112222"),
+        ]
+        made = self._rng.choice([self._facts.linked, self._facts.cut, self._facts.cleared])
+        return made(*self._rng.sample(known, 2), **self._times())
 
     def _contact(self):
         choice, who, times = self._rng.choice, self._rng.choice(self._contacts), self._times()

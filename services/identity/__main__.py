@@ -5,10 +5,20 @@ from __future__ import annotations
 from rapport.contacts.v1 import events_pb2 as contacts_events
 from rapport.deals.v1 import events_pb2 as deals_events
 from rapport.events.v1 import events_pb2 as customer_events
-from rapport.identity.v1 import events_pb2, service_pb2, service_pb2_grpc
+from rapport.identity.v1 import (
+    events_pb2,
+    explanations_pb2,
+    explanations_pb2_grpc,
+    service_pb2,
+    service_pb2_grpc,
+    verdicts_pb2,
+    verdicts_pb2_grpc,
+)
 from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView
-from services.identity.service import IdentityService
+from services.identity.service.explanations import ExplanationsService
+from services.identity.service.identity import IdentityService
+from services.identity.service.verdicts import VerdictsService
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Service, main
 from services.kernel.views.projection import Consumer
@@ -19,8 +29,9 @@ SERVICE = Service(
     consumers=(
         Consumer(
             view=ProfilesView(),
-            sources=("contacts", "deals", "events"),
-            event_types=EventTypes(contacts_events, deals_events, customer_events),
+            # Verdicts are of the own log.
+            sources=("contacts", "deals", "events", "identity"),
+            event_types=EventTypes(contacts_events, deals_events, customer_events, events_pb2),
             policy=TellProfileChanges(),
         ),
     ),
@@ -29,7 +40,17 @@ SERVICE = Service(
             service_pb2.DESCRIPTOR.services_by_name["IdentityService"],
             service_pb2_grpc.add_IdentityServiceServicer_to_server,
             IdentityService(kernel),
-        )
+        ),
+        (
+            verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
+            verdicts_pb2_grpc.add_VerdictsServiceServicer_to_server,
+            VerdictsService(kernel),
+        ),
+        (
+            explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
+            explanations_pb2_grpc.add_ExplanationsServiceServicer_to_server,
+            ExplanationsService(kernel),
+        ),
     ],
 )
 

@@ -5,12 +5,17 @@ edges in one canonical order, links first, then between strong identifiers befor
 the oldest first; an edge whose union would break a limit is rejected. `Joining` is the shortcut
 for new edges. Its two cases are exact because validity is hereditary (each part of a valid cluster
 is valid); wherever they do not apply, it names the cluster to resolve anew.
+
+What people decided is stronger than what was seen: no cluster holds a pair that was cut, and a
+link, said by a person or an alias, respects only cuts and the size of a cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from services.identity.identifiers import TYPES
 
@@ -18,14 +23,15 @@ CLUSTER_NODES_MAX = 1_000
 
 Pair = tuple[str, str]
 Counts = dict[str, int]  # by the name of a limited type
+Cuts = dict[str, set[str]]  # by node, those that it is cut from
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
     """A connection of two nodes: they were seen together, first by the fact with this key.
 
-    `is_link` says that somebody declared them one person (an alias), so that together they count
-    as one value against a limit.
+    `is_link` says that somebody declared them one person (an alias, or a verdict), so that together
+    they count as one value against a limit.
     """
 
     weak: str
@@ -76,9 +82,10 @@ class Cluster:
 
 @dataclass(slots=True)
 class Clusters:
-    """Disjoint clusters by node, which can be joined."""
+    """Disjoint clusters by node, which can be joined unless something in them is cut."""
 
     by_node: dict[str, Cluster] = field(default_factory=dict)
+    cuts: Cuts = field(default_factory=lambda: defaultdict(set))
 
     def join(self, one: Cluster, other: Cluster, counts: Counts) -> None:
         """Merges two clusters into one that holds `counts` values of each limited type."""
@@ -88,36 +95,123 @@ class Clusters:
         for node in small.nodes:
             self.by_node[node] = large
 
+    def cut_between(self, one: Cluster, other: Cluster) -> Pair | None:
+        """Returns a pair of nodes that keeps two clusters apart, always the same one."""
+        if not self.cuts:
+            return None
+        few, many = (one, other) if len(one.nodes) <= len(other.nodes) else (other, one)
+        found = [
+            (min(node, foe), max(node, foe))
+            for node in few.nodes
+            for foe in self.cuts.get(node, ())
+            if self.by_node.get(foe) is many
+        ]
+        return min(found, default=None)
+
+    def may_join(self, one: Cluster, other: Cluster) -> bool:
+        """Tells whether the union of two clusters is valid."""
+        return one.may_join(other) and self.cut_between(one, other) is None
+
     def distinct(self) -> list[Cluster]:
         """Each cluster once."""
         return list({id(cluster): cluster for cluster in self.by_node.values()}.values())
 
 
+class Rule(StrEnum):
+    """What a refused union would have broken, the first of these."""
+
+    CUT = "cut"
+    SIZE = "size"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an edge was rejected: the rule, the type it limits, and the nodes that broke it.
+
+    Those are a pair that is cut, or all nodes of the type on both sides; were the `bridges` linked,
+    they would count as one each, and the limit be kept.
+    """
+
+    rule: Rule
+    type_name: str = ""
+    nodes: tuple[str, ...] = ()
+    bridges: tuple[Pair, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What resolving found: the nodes of each cluster, and the edges that were rejected."""
+    """What resolving found: the nodes of each cluster, and the edges that were rejected.
+
+    `refusals` says why, of those it was asked about.
+    """
 
     clusters: list[list[str]]
     rejected: frozenset[Pair]
+    refusals: Mapping[Pair, Refusal] = field(default_factory=dict)
 
 
-def resolve(types: Mapping[str, str], edges: Iterable[Edge]) -> Resolution:
-    """Resolves nodes (with the type of each) and edges; their order does not matter."""
-    clusters = Clusters({node: Cluster.of(node, name) for node, name in types.items()})
-    rejected = set()
+def cuts_of(pairs: Iterable[Pair]) -> Cuts:
+    """Returns pairs that are cut by each of their nodes."""
+    cuts: Cuts = defaultdict(set)
+    for one, other in pairs:
+        cuts[one].add(other)
+        cuts[other].add(one)
+    return cuts
+
+
+def resolve(
+    types: Mapping[str, str],
+    edges: Iterable[Edge],
+    cuts: Cuts | None = None,
+    asked: Collection[Pair] = (),
+) -> Resolution:
+    """Resolves nodes (with the type of each) and edges; their order does not matter.
+
+    It explains the rejection of the edges that are `asked` about.
+    """
+    alone = {node: Cluster.of(node, name) for node, name in types.items()}
+    clusters = Clusters(alone, cuts or {})
+    rejected: set[Pair] = set()
+    refusals: dict[Pair, Refusal] = {}
     for edge in sorted(edges, key=lambda edge: place_of(edge, types)):
         one, other = clusters.by_node[edge.weak], clusters.by_node[edge.strong]
         if one is other:
             continue
-        if edge.is_link and len(one.nodes) + len(other.nodes) <= CLUSTER_NODES_MAX:
+        if edge.is_link and _may_link(clusters, one, other):
             # Links come before all other edges, so whatever they join counts as one value.
             clusters.join(one, other, _largest(one.counts, other.counts))
-        elif not edge.is_link and one.may_join(other):
+        elif not edge.is_link and clusters.may_join(one, other):
             clusters.join(one, other, _sum(one.counts, other.counts))
         else:
             rejected.add(edge.pair)
+            if edge.pair in asked:
+                refusals.setdefault(edge.pair, _refusal(clusters, one, other, types))
     found = [cluster.nodes for cluster in clusters.distinct()]
-    return Resolution(found, frozenset(rejected))
+    return Resolution(found, frozenset(rejected), refusals)
+
+
+def _may_link(clusters: Clusters, one: Cluster, other: Cluster) -> bool:
+    is_small = len(one.nodes) + len(other.nodes) <= CLUSTER_NODES_MAX
+    return is_small and clusters.cut_between(one, other) is None
+
+
+def _refusal(clusters: Clusters, one: Cluster, other: Cluster, types: Mapping[str, str]) -> Refusal:
+    """Tells why two clusters were not joined."""
+    cut = clusters.cut_between(one, other)
+    if cut is not None:
+        return Refusal(Rule.CUT, nodes=cut)
+    together = [*one.nodes, *other.nodes]
+    if len(together) > CLUSTER_NODES_MAX:
+        return Refusal(Rule.SIZE)
+    counts = _sum(one.counts, other.counts)
+    broken = min(
+        (name for name in counts if counts[name] > _LIMITS[name]), key=lambda name: TYPES[name].rank
+    )
+    here, there = (sorted(n for n in side.nodes if types[n] == broken) for side in (one, other))
+    excess = counts[broken] - _LIMITS[broken]
+    bridges = tuple(zip(here, there, strict=False))[:excess]
+    return Refusal(Rule.LIMIT, broken, tuple(sorted([*here, *there])), bridges)
 
 
 class Components:
@@ -162,13 +256,22 @@ class Joining:
         for node in types:
             self.clusters.by_node[node] = cluster
 
+    def are_together(self, one: str, other: str) -> bool:
+        """Tells whether two nodes are of one cluster."""
+        return self.clusters.by_node[one] is self.clusters.by_node[other]
+
+    def add_cut(self, one: str, other: str) -> None:
+        """Keeps two nodes apart; they may be of clusters that are not here."""
+        self.clusters.cuts[one].add(other)
+        self.clusters.cuts[other].add(one)
+
     def add_edge(self, edge: Edge) -> None:
         """Adds an edge that was not there before."""
         one, other = self.clusters.by_node[edge.weak], self.clusters.by_node[edge.strong]
         if edge.is_link:
             # It may make room under a limit, and so let in an edge that was rejected.
             self.unresolved.update(edge.pair)
-        elif one is not other and one.may_join(other):
+        elif one is not other and self.clusters.may_join(one, other):
             self.clusters.join(one, other, _sum(one.counts, other.counts))
         elif one is not other:
             self.refused.append(edge)
@@ -190,7 +293,10 @@ class Joining:
 
         At the edge's place in the order the rival has joined its ends, so the union would hold two
         values where one is allowed, whatever else happened before: the kiosk belongs to somebody.
+        Nor has an edge any place whose own ends are cut.
         """
+        if edge.strong in self.clusters.cuts.get(edge.weak, ()):
+            return True
         place = place_of(edge, self._types)
         return any(place_of(rival, self._types) < place for rival in rivals)
 

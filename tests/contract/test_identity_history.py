@@ -1,8 +1,8 @@
 """Facts that older releases recorded lead today to the profiles, and tell the facts, of then.
 
-`histories/identity/*.json` hold facts of contacts, deals and events as their logs do, with the
-profiles and the facts of identity they led to. Such a file is written once, by the release it is
-named for, and never edited: profiles that exist out there carry these ids.
+`histories/identity/*.json` hold facts of contacts, deals and events, and verdicts, as their logs
+do, with the profiles and the facts of identity they led to. Such a file is written once, by the
+release it is named for, and never edited: profiles that exist out there carry these ids.
 """
 
 import json
@@ -17,6 +17,7 @@ from rapport.identity.v1.service_pb2 import ListProfilesRequest
 from services.identity.__main__ import SERVICE
 from services.identity.projections import list_profiles
 from services.identity.traits import is_computed
+from services.identity.verdicts import FACTS
 from tests.identity_world import apply, create
 
 HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.json"))
@@ -92,3 +93,14 @@ def test_every_fact_of_ours_is_told_in_some_history():
             "ProfileSplit",
         )
     }
+
+
+def test_every_verdict_is_heard_in_some_history():
+    heard = {
+        fact["type"]
+        for path in HISTORIES
+        for fact in json.loads(path.read_text(encoding="utf-8"))["facts"]
+        if fact["type"].startswith("rapport.identity.v1.")
+    }
+
+    assert heard == {fact.DESCRIPTOR.full_name for fact in FACTS.values()}

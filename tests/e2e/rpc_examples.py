@@ -98,6 +98,12 @@ SOURCE = (
     {"source_id": "{id}", "display_name": "A source"},
 )
 SOURCE_OFF = ("events.v1.SourcesService/DisableSource", {"name": "sources/{id}"})
+JUDGED = {
+    "one": {"type": "user_id", "value": "{id}"},
+    "other": {"type": "anonymous_id", "value": "{id}"},
+}
+LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
+CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
 SUPPRESSED = {"type": "user_id", "value": "{id}"}
 SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
 UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
@@ -240,6 +246,9 @@ EXAMPLES = {
     "RevokeWriteKey": [SOURCE, {"name": "sources/{id}", "key_id": "{key_id}"}],
     "SuppressIdentifier": [SUPPRESSION, UNSUPPRESSION, SUPPRESSED],
     "UnsuppressIdentifier": [SUPPRESSION, SUPPRESSED],
+    "LinkIdentifiers": [CUT, JUDGED],
+    "CutIdentifiers": [LINKED, JUDGED],
+    "ClearVerdict": [LINKED, JUDGED],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
     "CreateImport": [IMPORT],
@@ -309,6 +318,7 @@ COLLECTIONS = {
     "TransformationsService": "transformations",
     "WebhooksService": "webhooks",
     "IdentityService": "profiles",
+    "ExplanationsService": "profiles",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",

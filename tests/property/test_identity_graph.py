@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.identity import graph
-from services.identity.graph import Edge, Joining, resolve
+from services.identity.graph import Edge, Joining, cuts_of, resolve
 from services.identity.identifiers import TYPES
 from tests.identity_reference import reference_resolve
 
@@ -16,29 +16,34 @@ KEYS = [bytes([n]) * 24 for n in range(6)]
 
 @st.composite
 def graphs(draw):
-    """Few nodes of all types, many edges, some of them links."""
+    """Few nodes of all types, many edges, some of them links, and some pairs that are cut."""
     names = draw(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=9))
     types = {f"n{number}": name for number, name in enumerate(names)}
     pairs = list(combinations(sorted(types), 2))
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
-    return types, [
+    cut = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=3)) if pairs else []
+    edges = [
         Edge(*pair, draw(st.sampled_from(KEYS)), draw(st.integers(0, 5)) == 0) for pair in chosen
     ]
+    return types, edges, cut
 
 
 def partition(clusters):
     return {frozenset(cluster) for cluster in clusters}
 
 
-def assert_as_reference(types, edges):
+def assert_as_reference(types, edges, cut):
     """The clusters and rejections are those that a slower way finds."""
     keys = {edge.pair: edge.key for edge in edges}
     links = {edge.pair for edge in edges if edge.is_link}
-    clusters, rejected = reference_resolve(types, keys, links)
-    found = resolve(types, edges)
+    clusters, rejected = reference_resolve(
+        types, keys, links, cuts={frozenset(pair) for pair in cut}
+    )
+    found = resolve(types, edges, cuts_of(cut), asked=rejected)
 
     assert partition(found.clusters) == clusters
     assert found.rejected == rejected
+    assert set(found.refusals) == rejected
     return clusters
 
 
@@ -60,35 +65,37 @@ def test_no_cluster_grows_past_the_most(drawn, nodes_max):
 
 @given(graphs(), st.randoms(use_true_random=False))
 def test_the_order_of_edges_is_not_seen(drawn, rng):
-    types, edges = drawn
+    types, edges, cut = drawn
     shuffled = edges[:]
     rng.shuffle(shuffled)
+    found = resolve(types, shuffled, cuts_of(cut))
 
-    assert partition(resolve(types, shuffled).clusters) == partition(resolve(types, edges).clusters)
+    assert partition(found.clusters) == partition(resolve(types, edges, cuts_of(cut)).clusters)
 
 
 @given(graphs(), st.data())
 def test_joining_edges_is_exact_until_it_says_that_it_is_not(drawn, data):
-    types, edges = drawn
+    types, edges, cut = drawn
     count = data.draw(st.integers(0, len(edges)))
-    known, joining = edges[:count], joined(types, edges[:count])
+    known, joining = edges[:count], joined(types, edges[:count], cut)
     for edge in edges[count:]:
         joining.add_edge(edge)
         if joining.unresolved or joining.refused:
             break
         known.append(edge)
 
-    assert found_by(joining) == partition(resolve(types, known).clusters)
+    assert found_by(joining) == partition(resolve(types, known, cuts_of(cut)).clusters)
 
 
 def test_each_short_way_is_exact_in_a_dense_crowd():
     rng, taken_count, joined_count = random.Random(0), 0, 0
     for _ in range(6_000):
-        types, edges = dense_graph(rng)
-        assert_as_reference(types, edges)
+        types, edges, cut = dense_graph(rng)
+        assert_as_reference(types, edges, cut)
         *known, edge = edges
-        before, after = resolve(types, known), resolve(types, edges)
-        joining = joined(types, known)
+        before = resolve(types, known, cuts_of(cut))
+        after = resolve(types, edges, cuts_of(cut))
+        joining = joined(types, known, cut)
         joining.add_edge(edge)
         if not joining.unresolved and not joining.refused:
             joined_count += 1
@@ -112,7 +119,8 @@ def dense_graph(rng):
     ranked = sorted(nodes, key=lambda node: (-TYPES[types[node]].rank, node))
     pairs = list(combinations(ranked, 2))
     chosen = rng.sample(pairs, rng.randint(1, min(len(pairs), 16)))
-    return types, [Edge(*pair, rng.choice(KEYS), rng.random() < 0.1) for pair in chosen]
+    cut = rng.sample(pairs, min(len(pairs), rng.choice([0, 0, 1, 3])))
+    return types, [Edge(*pair, rng.choice(KEYS), rng.random() < 0.1) for pair in chosen], cut
 
 
 def found_by(joining):
@@ -120,9 +128,11 @@ def found_by(joining):
     return partition(cluster.nodes for cluster in joining.clusters.distinct())
 
 
-def joined(types, edges):
+def joined(types, edges, cut):
     """Joining that starts where the edges lead."""
     joining = Joining()
-    for nodes in resolve(types, edges).clusters:
+    for pair in cut:
+        joining.add_cut(*pair)
+    for nodes in resolve(types, edges, cuts_of(cut)).clusters:
         joining.add_cluster({node: types[node] for node in nodes})
     return joining

@@ -34,7 +34,6 @@ SERVICE_FILES_MISSING = {
     "events": {
         "policies.py": "nothing that happens elsewhere makes a customer event",
     },
-    "identity": {"decider.py": "facts of others decide about people; it takes no command yet"},
 }
 
 # A call and the one home it is allowed in.

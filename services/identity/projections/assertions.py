@@ -45,8 +45,9 @@ Slot = tuple[str, str, str]  # workspace, record, slot
 class Swing:
     """What is taken back: edges, with their workspace, and edges that hold from now on.
 
-    `shaken` are nodes (with their workspace) that lost facts or edges, `emptied` atoms that lost
-    all of their facts.
+    `shaken` are nodes (with their workspace) that lost facts or edges, or were judged, `emptied`
+    atoms that lost all of their facts. `turned` are pairs on which the verdict is another, each
+    with whether they are only kept apart from now on.
     """
 
     taken_back: dict[Pair, str] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Swing:
     targets: list[tuple[str, Identifier]] = field(default_factory=list)
     shaken: set[tuple[str, str]] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
+    turned: dict[Pair, bool] = field(default_factory=dict)
 
 
 async def assert_slots(tx: Tx, schema: str, facts: Sequence[Fact]) -> Swing:

@@ -1,118 +1,43 @@
 """Nodes and edges: which identifiers were seen together, and which profile each is of now.
 
 A batch loads the clusters that its facts touch, whole, and joins them in memory. Only where an
-edge breaks a limit, or goes away, is the island read: all that hangs together by edges.
+edge breaks a limit, or goes away, is the island read: all that hangs together by edges. So it is
+where a verdict turns, or one that waited for an identifier comes into force.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.identity.facts import Fact
-from services.identity.graph import Components, Edge, Joining, Pair, resolve, together
+from services.identity.graph import Components, Cuts, Edge, Joining, Pair, resolve, together
 from services.identity.identifiers import Identifier
+from services.identity.projections import graph_rows
 from services.identity.projections.assertions import Swing
 from services.identity.projections.atoms import Atom
+from services.identity.projections.graph_rows import Place, StoredEdge
+from services.identity.projections.verdicts import load_verdicts, mark
+from services.identity.verdicts import Kind
+from services.kernel.errors import ResourceExhausted
 from services.kernel.log.sql import Tx, columns
 
-# `profile` is null for a node that no fact belongs to and that nothing joins.
-TABLES = """
-create table {schema}.nodes (
-    workspace text not null,
-    node text collate "C" not null,
-    type text not null,
-    value text not null,
-    profile text collate "C",
-    primary key (workspace, node)
-) with (fillfactor = 85);
-create index nodes_by_profile on {schema}.nodes (workspace, profile);
-create table {schema}.edges (
-    workspace text not null,
-    weak text collate "C" not null,
-    strong text collate "C" not null,
-    key bytea not null,
-    is_link boolean not null,
-    is_rejected boolean not null,
-    primary key (workspace, weak, strong)
-) with (fillfactor = 90);
-create index edges_rejected_by_weak on {schema}.edges (workspace, weak) where is_rejected;
-create index edges_rejected_by_strong on {schema}.edges (workspace, strong) where is_rejected;
-"""
 
-_CLUSTERS = """
-with touched as (
-    select n.workspace, n.node, n.type, n.profile
-    from unnest($1::text[], $2::text[]) asked (workspace, node)
-    join {schema}.nodes n using (workspace, node)
-)
-select n.workspace, n.node, n.type, n.profile, a.first_key, a.activities, a.last_activity_time
-from (select distinct workspace, profile from touched where profile is not null) p
-join {schema}.nodes n using (workspace, profile)
-left join {schema}.atoms a on a.workspace = n.workspace and a.node = n.node
-union all
-select workspace, node, type, null, null, null, null from touched where profile is null
-"""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Islands as they lie: nodes, what connects them, and the links and cuts in force.
 
-_EDGES = """
-select weak, strong, key, is_link, is_rejected
-from {schema}.edges
-join unnest($1::text[], $2::text[], $3::text[]) asked (workspace, weak, strong)
-    using (workspace, weak, strong)
-"""
+    `first_keys` are those of the first facts that tell of nodes.
+    """
 
-_EDGES_WITHIN = """
-select weak, strong, key, is_link, is_rejected
-from {schema}.edges
-join unnest($1::text[], $2::text[]) asked (workspace, weak) using (workspace, weak)
-"""
-
-_REJECTED = """
-select workspace, weak, strong
-from {schema}.edges
-join unnest($1::text[], $2::text[]) asked (workspace, weak) using (workspace, weak)
-where is_rejected
-union
-select workspace, weak, strong
-from {schema}.edges
-join unnest($1::text[], $2::text[]) asked (workspace, strong) using (workspace, strong)
-where is_rejected
-"""
-
-_SAVE_NODES = """
-insert into {schema}.nodes (workspace, node, type, value, profile)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-"""
-
-_MOVE_NODES = """
-update {schema}.nodes n set profile = moved.profile
-from unnest($1::text[], $2::text[], $3::text[]) moved (workspace, node, profile)
-where n.workspace = moved.workspace and n.node = moved.node
-"""
-
-_DROP_NODES = """
-delete from {schema}.nodes n
-using unnest($1::text[], $2::text[]) gone (workspace, node)
-where n.workspace = gone.workspace and n.node = gone.node
-"""
-
-_SAVE_EDGES = """
-insert into {schema}.edges (workspace, weak, strong, key, is_link, is_rejected)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bool[], $6::bool[])
-on conflict (workspace, weak, strong) do update set
-    key = excluded.key, is_link = excluded.is_link, is_rejected = excluded.is_rejected
-"""
-
-_DROP_EDGES = """
-delete from {schema}.edges e
-using unnest($1::text[], $2::text[], $3::text[]) gone (workspace, weak, strong)
-where e.workspace = gone.workspace and e.weak = gone.weak and e.strong = gone.strong
-"""
-
-Place = tuple[str, str]  # workspace, node
-StoredEdge = tuple[Edge, bool]  # with whether it is rejected
+    types: Mapping[str, str]
+    profiles: Mapping[str, str | None]
+    edges: Mapping[Pair, StoredEdge]
+    links: Mapping[Pair, StoredEdge]
+    cuts: Cuts
+    first_keys: Mapping[str, bytes]
 
 
 @dataclass(slots=True)
@@ -136,6 +61,12 @@ class Islands:
     _edges: dict[Pair, StoredEdge] = field(default_factory=dict)
     _changed_edges: dict[Pair, StoredEdge] = field(default_factory=dict)
     _dropped_edges: set[Pair] = field(default_factory=set)
+    _judged_workspaces: set[str] = field(default_factory=set)
+    _heard_verdicts_of: set[str] = field(default_factory=set)
+    _links: dict[Pair, StoredEdge] = field(default_factory=dict)
+    _marked_links: dict[Pair, bool] = field(default_factory=dict)
+    _told_of: set[str] = field(default_factory=set)
+    _emptied: set[str] = field(default_factory=set)
 
     async def join(self, facts: Sequence[Fact], swing: Swing) -> None:
         """Brings the clusters that facts touch to what they are with the facts' edges."""
@@ -148,6 +79,8 @@ class Islands:
                 self._new[node] = known
                 self._add_cluster(workspace, None, {node: known.type})
         edges |= swing.held
+        self._told_of, self._emptied = {fact.atom for fact in facts}, swing.emptied
+        await self._hear_verdicts(swing.turned)
         await self._load_edges(edges)
         self._take_back(swing.taken_back)
         self._joining.unresolved |= swing.emptied
@@ -156,6 +89,29 @@ class Islands:
             await self._resolve()
         else:
             self.clusters = [cluster.nodes for cluster in self._joining.clusters.distinct()]
+
+    async def survey(self, places: Collection[Place], nodes_max: int) -> Survey:
+        """Looks at the islands of nodes, and changes nothing; raises ResourceExhausted."""
+        await self._load_clusters(places)
+        self._joining.unresolved |= {node for _, node in places} & self.types.keys()
+        await self._load_islands(nodes_max)
+        asked = sorted((self.workspaces[node], node) for node in self.types)
+        if asked:
+            statement = graph_rows.EDGES_WITHIN.format(schema=self.schema)
+            self._keep(await self.tx.fetch(statement, *columns(asked)))
+        first = {node: atom.first_key for node, atom in self.atoms.items()}
+        for edge, _ in self._edges.values():
+            for node in edge.pair:
+                first[node] = min(first.get(node, edge.key), edge.key)
+        live = set(self.types)
+        return Survey(
+            types=self.types,
+            profiles=self.profiles,
+            edges=self._edges,
+            links={pair: link for pair, link in self._links.items() if live.issuperset(pair)},
+            cuts=self._joining.clusters.cuts,
+            first_keys=first,
+        )
 
     def profiles_of_atoms(self) -> dict[str, str]:
         """Returns the profiles of the loaded atoms as they were before."""
@@ -179,23 +135,65 @@ class Islands:
         ]
         dropped = [(self.workspaces[weak], weak, strong) for weak, strong in self._dropped_edges]
         for statement, rows in (
-            (_SAVE_NODES, new),
-            (_MOVE_NODES, moved),
-            (_DROP_NODES, gone),
-            (_SAVE_EDGES, edges),
-            (_DROP_EDGES, dropped),
+            (graph_rows.SAVE_NODES, new),
+            (graph_rows.MOVE_NODES, moved),
+            (graph_rows.DROP_NODES, gone),
+            (graph_rows.SAVE_EDGES, edges),
+            (graph_rows.DROP_EDGES, dropped),
         ):
             if rows:
                 await self.tx.execute(statement.format(schema=self.schema), *columns(sorted(rows)))
+        links = [(self.workspaces[pair[0]], *pair, no) for pair, no in self._marked_links.items()]
+        await mark(self.tx, self.schema, links)
+
+    async def _hear_verdicts(self, turned: Mapping[Pair, bool]) -> None:
+        """Loads the verdicts on what is loaded, and sees which of them make a difference."""
+        if not self._judged_workspaces:
+            return
+        await self._load_verdicts(self.types)
+        # What waited for a new identifier is followed from now on.
+        waiting = {pair for pair in self._links if self._is_loose(pair)}
+        ends = {(self._workspace_of(pair), node) for pair in waiting for node in pair}
+        await self._load_clusters(ends)
+        await self._load_verdicts(self.types)
+        for pair in turned.keys() | waiting:
+            one, other = pair
+            if one in self.types and other in self.types:
+                is_apart = not (self._is_loose(pair) or self._joining.are_together(one, other))
+                if not (is_apart and turned.get(pair, False)):
+                    self.components.union(one, other)
+                    self._joining.unresolved.update(pair)
+
+    def _is_loose(self, pair: Pair) -> bool:
+        """Tells whether an end is new, or of no profile: no profile says what it is linked to."""
+        return any(self.profiles.get(node, "") is None for node in pair)
+
+    def _workspace_of(self, pair: Pair) -> str:
+        return next(self.workspaces[node] for node in pair if node in self.workspaces)
+
+    async def _load_verdicts(self, nodes: Iterable[str]) -> None:
+        """Loads the verdicts on nodes that were not asked about before."""
+        asked = set(nodes) - self._heard_verdicts_of
+        self._heard_verdicts_of |= asked
+        places = [(self.workspaces[node], node) for node in asked]
+        judged = [place for place in places if place[0] in self._judged_workspaces]
+        for held in await load_verdicts(self.tx, self.schema, judged):
+            if held.kind is Kind.CUT:
+                self._joining.add_cut(*held.edge.pair)
+            else:
+                self._links[held.edge.pair] = held.edge, held.is_rejected
 
     async def _load_clusters(self, places: Collection[Place]) -> None:
         """Loads the clusters of nodes that are not loaded yet, whole."""
         asked = [place for place in sorted(places) if place[1] not in self.types]
         if not asked:
             return
-        rows = await self.tx.fetch(_CLUSTERS.format(schema=self.schema), *columns(asked))
+        rows = await self.tx.fetch(graph_rows.CLUSTERS.format(schema=self.schema), *columns(asked))
         found: dict[tuple[str, str | None, str], dict[str, str]] = defaultdict(dict)
         for workspace, node, type_name, profile, *atom in rows:
+            if node is None:
+                self._judged_workspaces.add(workspace)
+                continue
             found[workspace, profile, profile or node][node] = type_name
             if atom[0] is not None:
                 self.atoms[node] = Atom(*atom)
@@ -215,7 +213,9 @@ class Islands:
         asked = [(self.workspaces[weak], weak, strong) for weak, strong in edges]
         if asked:
             self._keep(
-                await self.tx.fetch(_EDGES.format(schema=self.schema), *columns(sorted(asked)))
+                await self.tx.fetch(
+                    graph_rows.EDGES.format(schema=self.schema), *columns(sorted(asked))
+                )
             )
 
     def _keep(self, rows: Iterable[Any]) -> None:
@@ -274,20 +274,28 @@ class Islands:
         roots = {self.components.find(node) for node in self._joining.unresolved}
         nodes = {node for node in self.types if self.components.find(node) in roots}
         asked = sorted((self.workspaces[node], node) for node in nodes)
-        found = await self.tx.fetch(_EDGES_WITHIN.format(schema=self.schema), *columns(asked))
+        found = await self.tx.fetch(
+            graph_rows.EDGES_WITHIN.format(schema=self.schema), *columns(asked)
+        )
         self._edges = {}
         self._keep(found)
         stored = self._edges | {
             pair: edge for pair, edge in self._changed_edges.items() if pair[0] in nodes
         }
+        connected = {node for pair in stored for node in pair}
+        self._unconnected = nodes - connected
+        links = self._links_among(connected | self._with_facts(nodes))
         types = {node: self.types[node] for node in nodes}
-        resolution = resolve(types, [edge for edge, _ in stored.values()])
+        edges = [edge for edge, _ in stored.values()]
+        resolution = resolve(types, [*edges, *links.values()], self._joining.clusters.cuts)
         for pair, (edge, was_rejected) in stored.items():
             is_rejected = pair in resolution.rejected
             if pair in self._changed_edges or is_rejected != was_rejected:
                 self._changed_edges[pair] = edge, is_rejected
-        connected = {node for pair in stored for node in pair}
-        self._unconnected = nodes - connected
+        for pair, (_, was_rejected) in self._links.items():
+            is_rejected = pair in links and pair in resolution.rejected
+            if not nodes.isdisjoint(pair) and is_rejected != was_rejected:
+                self._marked_links[pair] = is_rejected
         others = [
             cluster.nodes
             for cluster in self._joining.clusters.distinct()
@@ -295,11 +303,23 @@ class Islands:
         ]
         self.clusters = [*resolution.clusters, *others]
 
-    async def _load_islands(self) -> None:
+    def _with_facts(self, nodes: set[str]) -> set[str]:
+        """Returns those of some nodes that facts tell of, or belong to, from now on."""
+        return nodes & ((self.atoms.keys() - self._emptied) | self._told_of | self._new.keys())
+
+    def _links_among(self, live: set[str]) -> dict[Pair, Edge]:
+        """Returns the links that are in force: facts tell of both ends."""
+        return {pair: edge for pair, (edge, _) in self._links.items() if live.issuperset(pair)}
+
+    async def _load_islands(self, nodes_max: int | None = None) -> None:
         """Loads all clusters that hang together with the unresolved by rejected edges."""
         seen: set[str] = set()
         while frontier := self._nodes_with(self._joining.unresolved) - seen:
             seen |= frontier
+            if nodes_max is not None and len(seen) > nodes_max:
+                raise ResourceExhausted("ISLAND_NODES_EXPLAINED_MAX", nodes_max)
+            if self._judged_workspaces:
+                await self._load_verdicts(frontier)
             rejected = await self._rejected_at(frontier)
             for _, weak, strong in rejected:
                 self.components.union(weak, strong)
@@ -311,9 +331,16 @@ class Islands:
         return {node for node in self.types if self.components.find(node) in roots}
 
     async def _rejected_at(self, nodes: Iterable[str]) -> list[tuple[str, str, str]]:
+        """Returns what connects nodes to others but for their profile."""
         asked = sorted((self.workspaces[node], node) for node in nodes)
-        rows = await self.tx.fetch(_REJECTED.format(schema=self.schema), *columns(asked))
-        return [(row[0], row[1], row[2]) for row in rows]
+        rows = await self.tx.fetch(graph_rows.REJECTED.format(schema=self.schema), *columns(asked))
+        some = {node for _, node in asked}
+        links = [
+            (self._workspace_of(pair), *pair)
+            for pair, (_, is_rejected) in self._links.items()
+            if (is_rejected or self._is_loose(pair)) and not some.isdisjoint(pair)
+        ]
+        return [*((row[0], row[1], row[2]) for row in rows), *links]
 
 
 def seen_together(facts: Iterable[Fact]) -> tuple[dict[Place, Identifier], dict[Pair, Edge]]:

@@ -127,7 +127,9 @@ async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:
     An id is the hash of an identifier, so one that was absorbed still leads to a node, and that
     to its profile. Raises InvalidArgument or NotFound.
     """
-    profile: str | None = await pool.fetchval(_PROFILE_OF_NODE, workspace, _node(workspace, name))
+    profile: str | None = await pool.fetchval(
+        _PROFILE_OF_NODE, workspace, node_named(workspace, name)
+    )
     if profile is None:
         raise NotFound(name)
     return profile
@@ -136,7 +138,7 @@ async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:
 async def get_profile(pool: Pool, workspace: str, name: str) -> Profile:
     """Returns the profile a name leads to; raises InvalidArgument or NotFound."""
     profile = await find_profile_id(pool, workspace, name)
-    async with _snapshot(pool) as connection:
+    async with snapshot(pool) as connection:
         row = await connection.fetchrow(_ROW, workspace, profile)
         if row is not None:
             return (await _filled(connection, workspace, [row]))[0]
@@ -154,13 +156,13 @@ async def list_profiles(
         page_size=request.page_size,
         page_token=request.page_token,
     )
-    async with _snapshot(pool) as connection:
+    async with snapshot(pool) as connection:
         page = query.page(await connection.fetch(query.sql, *query.args))
         found = await _filled(connection, workspace, page.rows)
     return ListProfilesResponse(profiles=found, next_page_token=page.next_page_token)
 
 
-def _node(workspace: str, name: str) -> str:
+def node_named(workspace: str, name: str) -> str:
     """Returns the node that a name means."""
     named = name.removeprefix(_COLLECTION)
     if named == name:
@@ -178,7 +180,8 @@ def _node(workspace: str, name: str) -> str:
 
 
 @asynccontextmanager
-async def _snapshot(pool: Pool) -> AsyncIterator[Tx]:
+async def snapshot(pool: Pool) -> AsyncIterator[Tx]:
+    """A transaction that sees one moment."""
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),

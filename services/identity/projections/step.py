@@ -1,4 +1,4 @@
-"""A step: what became of profiles when facts came, or were taken back; saved, and told."""
+"""A step: what became of profiles when facts came, were taken back, or a person decided; told."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from services.identity.projections import atoms, deal_words, profiles
 from services.identity.projections.atoms import Atom, TraitsOfAtoms
 from services.identity.projections.deal_words import Heard, Stakes
 from services.identity.projections.islands import Islands
+from services.identity.projections.verdicts import Judged
 from services.identity.retraction import Lost
 from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, merged
@@ -33,7 +34,7 @@ class Step:
     """
 
     touched: Islands
-    news: Sequence[Fact] | Sequence[Lost]
+    news: Sequence[Fact] | Sequence[Lost] | Sequence[Judged]
     before: Mapping[str, str]
     after: Mapping[str, str]
     leads_to: Mapping[str, str | None]
@@ -44,7 +45,7 @@ class Step:
         cls,
         touched: Islands,
         before: Mapping[str, str],
-        news: Sequence[Fact] | Sequence[Lost],
+        news: Sequence[Fact] | Sequence[Lost] | Sequence[Judged],
         heard: Heard = deal_words.NOTHING,
     ) -> Step:
         """Steps from the profiles `before` to those that clusters and atoms make now."""

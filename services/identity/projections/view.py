@@ -1,4 +1,4 @@
-"""The view `profiles`: folds what contacts, deals and customer events say into profiles.
+"""The view `profiles`: folds what contacts, deals, customer events and verdicts say into profiles.
 
 A batch is read in a few queries, resolved in memory and written with one statement per table.
 Everything in the tables follows from the set of facts alone, so neither the order of the facts nor
@@ -9,27 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity import changes
 from services.identity.changes import Change
-from services.identity.facts import Fact, read_fact
+from services.identity.facts import READ, Fact, read_fact
 from services.identity.projections import (
     assertions,
     atoms,
     deal_words,
-    islands,
+    graph_rows,
     profiles,
     timeline,
+    verdicts,
 )
+from services.identity.projections.assertions import Swing
 from services.identity.projections.atoms import TraitsOfAtoms
 from services.identity.projections.deal_words import Heard
 from services.identity.projections.islands import Islands
 from services.identity.projections.remains import take_back
 from services.identity.projections.step import Step
 from services.identity.retraction import Message, settle
+from services.identity.verdicts import FACTS, JudgedPlace, Ruling, last_rulings
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
 
-_IDEAS = (islands, assertions, atoms, timeline, deal_words, profiles)
+_IDEAS = (graph_rows, assertions, atoms, timeline, deal_words, profiles, verdicts)
+
+# The own log is read for its verdicts; all else in it follows from what is here.
+_HEARD = READ | {CustomerEventRetracted, *FACTS.values()}
 
 # Plans made while the tables were empty must not outlive that; planning anew costs next to nothing.
 _PLAN_ANEW = "set local plan_cache_mode = force_custom_plan"
@@ -39,22 +46,27 @@ class ProfilesView:
     """Keeps the tables."""
 
     name = "profiles"
-    shape = 3
+    shape = 4
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> list[Change]:
         """Folds events into the tables; returns what that changed, in the order to tell it."""
+        heeded = [event for event in events if type(event.event) in _HEARD]
+        if not heeded:
+            return []
         await tx.execute(_PLAN_ANEW)
-        still_true, retractions = settle(events)
+        still_true, retractions = settle(heeded)
         told = await _take_back(tx, schema, retractions) if retractions else []
         heard = await deal_words.hear(tx, schema, still_true)
         read = [
             fact for event in still_true if (fact := read_fact(event, heard.contacts)) is not None
         ]
         facts = await timeline.add_activities(tx, schema, read)
-        return told + await _add(tx, schema, facts, heard) if facts else told
+        told += await _add(tx, schema, facts, heard) if facts else []
+        rulings = last_rulings(still_true)
+        return told + await _judge(tx, schema, rulings) if rulings else told
 
 
 async def _take_back(tx: Tx, schema: str, retractions: Mapping[Message, Recorded]) -> list[Change]:
@@ -92,3 +104,25 @@ async def _add(tx: Tx, schema: str, facts: Sequence[Fact], heard: Heard) -> list
 
     moves, traits = await step.tell(tx, schema, speak)
     return [*moves, *changes.activities(facts, step.after), *traits]
+
+
+async def _judge(tx: Tx, schema: str, rulings: Mapping[JudgedPlace, Ruling]) -> list[Change]:
+    """Lets people's verdicts hold; what they part or join moves with its atoms."""
+    turns = await verdicts.keep_rulings(tx, schema, rulings)
+    if not turns:
+        return []
+    swing = Swing()
+    for turn in turns:
+        workspace, *pair = turn.ruling.place
+        swing.shaken.update((workspace, node) for node in pair)
+        swing.turned[turn.ruling.pair] = turn.is_new_cut
+    touched = Islands(tx, schema)
+    await touched.join([], swing)
+    before = touched.profiles_of_atoms()
+    step = await Step.to_now(touched, before, [judged for turn in turns for judged in turn.news])
+
+    async def say_nothing(known: TraitsOfAtoms) -> TraitsOfAtoms:
+        return known
+
+    moves, traits = await step.tell(tx, schema, say_nothing)
+    return [*moves, *traits]

@@ -22,8 +22,8 @@ from tests.identity_world import (
 
 WORKSPACES = 40
 FACTS = 40
-# A seed, and how much of its histories takes facts back; all other facts together are 18.
-CROWDS = ((0, 0), (1, 6), (2, 12))
+# A seed, and how much of its histories takes facts back and are verdicts; all others are 18.
+CROWDS = ((0, 0, 0), (1, 6, 3), (2, 12, 12))
 
 
 class Reader:
@@ -88,11 +88,13 @@ class Reader:
             self.profile_of[atom] = new
 
 
-def crowd(seed, *, retracting=0):
+def crowd(seed, *, retracting=0, judging=0):
     """Many dense histories, each in a workspace of its own."""
     rng = random.Random(seed)
     found = [
-        DenseHistory(rng, f"w{n}").some(rng.randint(1, FACTS), retracting=retracting)
+        DenseHistory(rng, f"w{n}").some(
+            rng.randint(1, FACTS), retracting=retracting, judging=judging
+        )
         for n in range(WORKSPACES)
     ]
     return rng, [event for history in found for event in history]
@@ -109,6 +111,10 @@ async def assert_tables(connection, schema, wanted):
     } == wanted.atoms
     edges = await connection.fetch(f"select weak, strong from {schema}.edges where is_rejected")
     assert {(e["weak"], e["strong"]) for e in edges} == wanted.rejected
+    judged = await connection.fetch(f"select * from {schema}.verdicts")
+    assert {(v["weak"], v["strong"]): (v["kind"], v["is_rejected"]) for v in judged} == (
+        wanted.verdicts
+    )
     rows = await connection.fetch(f"select * from {schema}.profiles")
     assert {r["profile"]: (r["create_time"], r["last_activity_time"]) for r in rows} == wanted.times
     assert {r["profile"]: json.loads(r["traits"]) for r in rows} == {
@@ -132,12 +138,12 @@ def assert_told(reader, wanted):
 
 
 @pytest.mark.parametrize("nodes_max", [graph.CLUSTER_NODES_MAX, 6])
-@pytest.mark.parametrize(("seed", "retracting"), CROWDS)
+@pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
 async def test_any_order_of_a_dense_crowd_gives_the_same_tables(
-    database, monkeypatch, seed, retracting, nodes_max
+    database, monkeypatch, seed, retracting, judging, nodes_max
 ):
     monkeypatch.setattr(graph, "CLUSTER_NODES_MAX", nodes_max)
-    rng, events = crowd(seed, retracting=retracting)
+    rng, events = crowd(seed, retracting=retracting, judging=judging)
     wanted = expected(events)
     async with connected(database) as connection:
         await create(connection, "g0")
@@ -155,11 +161,11 @@ async def test_any_order_of_a_dense_crowd_gives_the_same_tables(
             assert await digest(connection, schema) == whole
 
 
-@pytest.mark.parametrize(("seed", "retracting"), CROWDS)
+@pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
 async def test_after_every_batch_the_tables_are_those_of_the_facts_so_far(
-    database, seed, retracting
+    database, seed, retracting, judging
 ):
-    rng, events = crowd(seed, retracting=retracting)
+    rng, events = crowd(seed, retracting=retracting, judging=judging)
     ordered = another_order(rng, events)
     reader, arrived = Reader(), []
     async with connected(database) as connection:
@@ -210,6 +216,7 @@ def _drop_workspace(workspace):
         "timeline",
         "deal_words",
         "profiles",
+        "verdicts",
     )
     return ";".join(f"delete from mixed.{t} where workspace = '{workspace}'" for t in tables)
 

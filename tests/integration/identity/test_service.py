@@ -9,17 +9,32 @@ from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRet
 from rapport.events.v1.service_pb2 import RecordCustomerEventsRequest
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from rapport.identity.v1.events_pb2 import ProfileActivityRecorded, ProfileSplit
+from rapport.identity.v1.explanations_pb2 import (
+    ExplainPairRequest,
+    ExplainProfileRequest,
+    PairRelation,
+)
+from rapport.identity.v1.explanations_pb2_grpc import ExplanationsServiceStub
 from rapport.identity.v1.service_pb2 import (
     GetProfileRequest,
     ListProfilesRequest,
     ListTimelineRequest,
 )
+from rapport.identity.v1.service_pb2 import Identifier as Named
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
+from rapport.identity.v1.verdicts_pb2 import (
+    ClearVerdictRequest,
+    CutIdentifiersRequest,
+    LinkIdentifiersRequest,
+    VerdictKind,
+)
+from rapport.identity.v1.verdicts_pb2_grpc import VerdictsServiceStub
 from services.contacts.__main__ import SERVICE as CONTACTS
 from services.deals.__main__ import SERVICE as DEALS
 from services.events.__main__ import SERVICE as EVENTS
+from services.identity import decider
 from services.identity.__main__ import SERVICE as IDENTITY
-from services.kernel.errors import InvalidArgument, NotFound
+from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.kernel.log.database import transaction
 from services.kernel.log.log import (
     ANY_VERSION,
@@ -34,6 +49,7 @@ from services.kernel.testing import eventually
 from services.kernel.views.rebuild import Rebuild
 
 SERVICES = (CONTACTS, DEALS, EVENTS, IDENTITY)
+USER = Named(type="user_id", value="u1")
 
 
 @pytest.fixture
@@ -213,6 +229,87 @@ async def rebuilt(platform):
     async for _ in rebuild.build():
         pass
     return await rebuild.swap()
+
+
+async def test_a_verdict_is_in_the_profile_that_its_token_asks_for_live_and_rebuilt(platform):
+    await known_person(platform)
+    identity = platform["identity"].stub(IdentityServiceStub)
+    verdicts = platform["identity"].stub(VerdictsServiceStub)
+
+    async def known_by(name, token=""):
+        asked = GetProfileRequest(name=f"profiles/{name}", read_token=token)
+        try:
+            found = (await identity.GetProfile(asked)).profile
+        except NotFound:
+            return set()
+        return {known.type for known in found.identifiers}
+
+    async def whole():
+        everything = {"contact_id", "user_id", "email", "anonymous_id"}
+        assert await known_by("user_id:u1") == everything
+
+    await eventually(whole)
+    about = {"one": Named(type="contact_id", value="ada"), "other": USER}
+    cut = await verdicts.CutIdentifiers(CutIdentifiersRequest(**about, reason="her brother"))
+    assert await known_by("user_id:u1", cut.write_token) == {"user_id", "anonymous_id"}
+    assert cut.verdict.kind == VerdictKind.VERDICT_KIND_CUT
+    assert (cut.verdict.reason, cut.verdict.etag) == ("her brother", '"1"')
+    assert (await rebuilt(platform)).equal
+    explanations = platform["identity"].stub(ExplanationsServiceStub)
+    why = await explanations.ExplainPair(ExplainPairRequest(**about))
+    assert why.relation == PairRelation.PAIR_RELATION_REFUSED
+    assert why.verdict.reason == "her brother"
+    asked = ExplainProfileRequest(name="profiles/user_id:u1")
+    assert [each.other.type for each in (await explanations.ExplainProfile(asked)).refused] == [
+        "email"
+    ]
+    cleared = await verdicts.ClearVerdict(ClearVerdictRequest(**about))
+
+    assert await known_by("contact_id:ada", cleared.write_token) >= {"user_id", "anonymous_id"}
+    assert (await rebuilt(platform)).equal
+
+
+async def test_an_identifier_has_a_bounded_number_of_verdicts(platform, monkeypatch):
+    monkeypatch.setattr(decider, "VERDICTS_PER_IDENTIFIER_MAX", 2)
+    verdicts = platform["identity"].stub(VerdictsServiceStub)
+    identity = platform["identity"].stub(IdentityServiceStub)
+
+    async def link(value, token=""):
+        # The view is asked how many there are, so it has to have got that far.
+        if token:
+            await identity.ListProfiles(ListProfilesRequest(read_token=token))
+        other = Named(type="anonymous_id", value=value)
+        return await verdicts.LinkIdentifiers(LinkIdentifiersRequest(one=USER, other=other))
+
+    token = (await link("a1")).write_token
+    token = (await link("a2", token)).write_token
+    with pytest.raises(ResourceExhausted) as refused:
+        await link("a3", token)
+    assert refused.value.metadata["limit"] == "VERDICTS_PER_IDENTIFIER_MAX"
+    again = await link("a2")
+    taken_back = await verdicts.ClearVerdict(
+        ClearVerdictRequest(one=USER, other=Named(type="anonymous_id", value="a1"))
+    )
+
+    assert again.verdict.etag == '"1"'
+    assert (await link("a3", taken_back.write_token)).verdict.etag == '"1"'
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        (Named(type="shoe_size", value="43"), "other.type"),
+        (Named(type="email", value="guest"), "other.value"),
+        (Named(type="user_id", value=" u1 "), "other"),
+    ],
+)
+async def test_what_is_no_identifier_or_the_same_one_is_refused_by_name(platform, other, field):
+    verdicts = platform["identity"].stub(VerdictsServiceStub)
+
+    with pytest.raises(InvalidArgument) as refused:
+        await verdicts.LinkIdentifiers(LinkIdentifiersRequest(one=USER, other=other))
+
+    assert [violation.field for violation in refused.value.violations] == [field]
 
 
 async def test_a_wrong_name_is_told_as_such(platform):

@@ -1,0 +1,227 @@
+"""Why profiles are as they are, from nodes, edges and verdicts as they lie.
+
+Whether an edge is rejected is kept; why is found by resolving its island once more, as a batch that
+touches it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from asyncpg import Pool
+
+from rapport.identity.v1 import explanations_pb2 as pb
+from rapport.identity.v1.service_pb2 import Identifier as Named
+from rapport.identity.v1.verdicts_pb2 import Verdict, VerdictKind
+from services.identity.changes import name_of
+from services.identity.explaining import Way, shortest
+from services.identity.facts import received_at
+from services.identity.graph import CLUSTER_NODES_MAX, Pair, Refusal, Rule, place_of, resolve
+from services.identity.identifiers import TYPES, Identifier
+from services.identity.projections.islands import Islands, Survey
+from services.identity.projections.profiles import node_named, snapshot
+from services.kernel.errors import NotFound
+from services.kernel.log.recorded import timestamp_of
+from services.kernel.log.sql import Tx
+
+# What hangs together in so many identifiers is not resolved once more for a question.
+ISLAND_NODES_EXPLAINED_MAX = 5_000
+CONNECTIONS_MAX = 500
+REFUSALS_MAX = 100
+VERDICTS_MAX = 200
+REFUSED_VALUES_MAX = 20
+# An atom with more activities is not searched for the one that supports an edge.
+ACTIVITIES_SEARCHED_MAX = 1_000
+
+_VALUES = "select node, type, value from profiles.nodes where workspace = $1 and node = any($2)"
+
+_VERDICTS = """
+select weak, strong, weak_type, strong_type, kind, key, actor, reason from profiles.verdicts
+where workspace = $1 and kind <> 0 and (weak = any($2) or strong = any($2))
+order by key
+"""
+
+_ACTIVITIES = """
+select t.activity_id, t.activity, t.resource
+from unnest($2::text[], $3::uuid[]) asked (node, activity_id)
+join profiles.atoms a on a.workspace = $1 and a.node = asked.node and a.activities <= $4
+join profiles.timeline t on t.workspace = $1 and t.node = asked.node
+    and t.activity_id = asked.activity_id
+"""
+
+_RULES = {
+    Rule.CUT: pb.RefusalRule.REFUSAL_RULE_CUT,
+    Rule.SIZE: pb.RefusalRule.REFUSAL_RULE_SIZE,
+    Rule.LIMIT: pb.RefusalRule.REFUSAL_RULE_LIMIT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What an answer names: values of nodes, verdicts by pair, activities, and refusals."""
+
+    values: Mapping[str, Named]
+    verdicts: Mapping[Pair, Verdict]
+    activities: Mapping[UUID, tuple[str, str]]
+    refusals: Mapping[Pair, Refusal]
+
+    def connection(self, way: Way) -> pb.Connection:
+        """Tells of what connects two nodes."""
+        edge = way.edge
+        event_id = UUID(bytes=edge.key[8:])
+        activity, resource = self.activities.get(event_id, ("", ""))
+        return pb.Connection(
+            one=self.values[edge.strong],
+            other=self.values[edge.weak],
+            fact=pb.SupportingFact(
+                activity_id=str(event_id),
+                receive_time=timestamp_of(received_at(edge.key)),
+                activity=activity,
+                resource=resource,
+            ),
+            is_link=edge.is_link,
+            verdict=self.verdicts.get(edge.pair) if way.is_verdict else None,
+            refusal=self.refusal(way) if way.is_rejected else None,
+        )
+
+    def refusal(self, way: Way) -> pb.Refusal:
+        """Tells why it was not followed."""
+        refusal = self.refusals[way.edge.pair]
+        limits = {
+            Rule.SIZE: CLUSTER_NODES_MAX,
+            Rule.LIMIT: TYPES[refusal.type_name].limit if refusal.type_name else None,
+        }
+        told = pb.Refusal(
+            rule=_RULES[refusal.rule],
+            identifier_type=refusal.type_name,
+            limit=limits.get(refusal.rule) or 0,
+            identifiers=[self.values[node] for node in refusal.nodes[:REFUSED_VALUES_MAX]],
+        )
+        if refusal.rule is Rule.CUT:
+            one, other = refusal.nodes
+            told.verdict.CopyFrom(self.verdicts.get((one, other)) or self.verdicts[other, one])
+            told.remedies.add(
+                kind=pb.RemedyKind.REMEDY_KIND_CLEAR, one=told.verdict.one, other=told.verdict.other
+            )
+        if refusal.rule is Rule.LIMIT:
+            # The two may be one person; or what was refused is this one's, not the other's.
+            for one, other in dict.fromkeys([*refusal.bridges[:REFUSED_VALUES_MAX], way.edge.pair]):
+                told.remedies.add(
+                    kind=pb.RemedyKind.REMEDY_KIND_LINK,
+                    one=self.values[one],
+                    other=self.values[other],
+                )
+        return told
+
+
+async def explain_profile(pool: Pool, workspace: str, name: str) -> pb.ExplainProfileResponse:
+    """Returns what a profile is made of; raises InvalidArgument, NotFound, ResourceExhausted."""
+    node = node_named(workspace, name)
+    async with snapshot(pool) as tx:
+        survey = await _survey(tx, workspace, [node])
+        profile = survey.profiles.get(node)
+        if profile is None:
+            raise NotFound(name)
+        nodes = {each for each, known in survey.profiles.items() if known == profile}
+        ways = [way for way in _ways(survey) if not nodes.isdisjoint(way.edge.pair)]
+        followed = [way for way in ways if not way.is_rejected]
+        refused = [way for way in ways if way.is_rejected]
+        shown = [*followed[:CONNECTIONS_MAX], *refused[:REFUSALS_MAX]]
+        told = await _told(tx, workspace, survey, shown, nodes)
+    judged = [verdict for pair, verdict in told.verdicts.items() if not nodes.isdisjoint(pair)]
+    ranked = sorted(nodes, key=lambda each: (TYPES[survey.types[each]].rank, each))
+    return pb.ExplainProfileResponse(
+        profile=name_of(profile),
+        identifiers=[
+            pb.KnownIdentifier(
+                identifier=told.values[each],
+                first_time=timestamp_of(received_at(survey.first_keys[each])),
+            )
+            for each in ranked
+        ],
+        connections=[told.connection(way) for way in followed[:CONNECTIONS_MAX]],
+        refused=[told.connection(way) for way in refused[:REFUSALS_MAX]],
+        verdicts=judged[:VERDICTS_MAX],
+        left_out_count=len(ways) - len(shown) + max(0, len(judged) - VERDICTS_MAX),
+    )
+
+
+async def explain_pair(
+    pool: Pool, workspace: str, one: Identifier, other: Identifier
+) -> pb.ExplainPairResponse:
+    """Returns why two identifiers are one person's, or are not; raises ResourceExhausted."""
+    pair = other.node, one.node
+    async with snapshot(pool) as tx:
+        survey = await _survey(tx, workspace, pair)
+        path = shortest(_ways(survey), one.node, other.node)
+        told = await _told(tx, workspace, survey, path or (), pair)
+    profiles = [survey.profiles.get(known.node) for known in (one, other)]
+    if not survey.types.keys() >= set(pair):
+        relation = pb.PairRelation.PAIR_RELATION_UNKNOWN
+    elif path is None:
+        relation = pb.PairRelation.PAIR_RELATION_UNCONNECTED
+    elif any(way.is_rejected for way in path):
+        relation = pb.PairRelation.PAIR_RELATION_REFUSED
+    else:
+        relation = pb.PairRelation.PAIR_RELATION_ONE_PERSON
+    return pb.ExplainPairResponse(
+        relation=relation,
+        one_profile=name_of(profiles[0]) if profiles[0] else "",
+        other_profile=name_of(profiles[1]) if profiles[1] else "",
+        path=[told.connection(way) for way in path or ()],
+        verdict=told.verdicts.get(pair),
+    )
+
+
+async def _survey(tx: Tx, workspace: str, nodes: Collection[str]) -> Survey:
+    places = [(workspace, node) for node in nodes]
+    return await Islands(tx, "profiles").survey(places, ISLAND_NODES_EXPLAINED_MAX)
+
+
+def _ways(survey: Survey) -> list[Way]:
+    """Returns what connects nodes, in the order in which it is looked at."""
+    ways = [Way(edge, is_rejected) for edge, is_rejected in survey.edges.values()]
+    ways += [Way(edge, is_rejected, is_verdict=True) for edge, is_rejected in survey.links.values()]
+    return sorted(ways, key=lambda way: (place_of(way.edge, survey.types), way.is_verdict))
+
+
+async def _told(
+    tx: Tx, workspace: str, survey: Survey, shown: Sequence[Way], nodes: Iterable[str]
+) -> _Told:
+    """Loads what an answer names that shows some ways, and the verdicts on some nodes."""
+    asked = {way.edge.pair for way in shown if way.is_rejected}
+    refusals: Mapping[Pair, Refusal] = {}
+    if asked:
+        edges = [edge for edge, _ in (*survey.edges.values(), *survey.links.values())]
+        refusals = resolve(survey.types, edges, survey.cuts, asked).refusals
+    named = {node for way in shown for node in way.edge.pair} | set(nodes)
+    named |= {node for refusal in refusals.values() for node in refusal.nodes}
+    verdict_rows = await tx.fetch(_VERDICTS, workspace, sorted(named))
+    named |= {node for row in verdict_rows for node in (row["weak"], row["strong"])}
+    values = {
+        row["node"]: Named(type=row["type"], value=row["value"])
+        for row in await tx.fetch(_VALUES, workspace, sorted(named))
+    }
+    verdicts = {
+        (row["weak"], row["strong"]): Verdict(
+            one=values.get(row["strong"], Named(type=row["strong_type"])),
+            other=values.get(row["weak"], Named(type=row["weak_type"])),
+            kind=VerdictKind.ValueType(row["kind"]),
+            reason=row["reason"],
+            actor=row["actor"],
+            decide_time=timestamp_of(received_at(row["key"])),
+        )
+        for row in verdict_rows
+    }
+    keys = [(way.edge.strong, UUID(bytes=way.edge.key[8:])) for way in shown if not way.is_verdict]
+    found = (
+        await tx.fetch(
+            _ACTIVITIES, workspace, *map(list, zip(*keys, strict=True)), ACTIVITIES_SEARCHED_MAX
+        )
+        if keys
+        else []
+    )
+    activities = {row["activity_id"]: (row["activity"], row["resource"]) for row in found}
+    return _Told(values, verdicts, activities, refusals)

@@ -1,0 +1,1 @@
+"""The RPC services of identity, one per file."""
