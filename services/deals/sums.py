@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from rapport.common.v1.money_pb2 import Money
 from services.deals.exchange import CONVERTED_MINOR_MAX, Unconvertible
+from services.kernel.errors import OutOfRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date
 
     from services.deals.exchange import Rates
+
+SUM_MINOR_MAX: Final = 2**63 - 1
+"""What a sum in an answer has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +81,10 @@ def by_currency(parts: Iterable[Sum]) -> dict[str, int]:
         if part.currency:
             amounts[part.currency] += part.amount_minor
     return dict(sorted(amounts.items()))
+
+
+def sum_told(amount_minor: int, currency: str) -> Money:
+    """A sum as an answer tells it; raises OutOfRange for one that it has no room for."""
+    if abs(amount_minor) > SUM_MINOR_MAX:
+        raise OutOfRange(f"a sum is above {SUM_MINOR_MAX} minor units; ask for less at once")
+    return Money(amount_minor=amount_minor, currency=currency)

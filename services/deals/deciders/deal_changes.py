@@ -25,8 +25,9 @@ from services.deals.deal import AMOUNT_MINOR_MAX, participants
 from services.deals.deciders.deal_moves import still_open, told_time
 from services.deals.deciders.deal_worth import lined, said_by_hand
 from services.deals.exchange import known_currency
+from services.deals.moments import known_moment
 from services.kernel.errors import InvalidArgument
-from services.kernel.log.recorded import storable, timestamp_of, utc
+from services.kernel.log.recorded import timestamp_of, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,8 +175,5 @@ def known_amount(field: str, amount: Money) -> Money:
 
 def known_time(field: str, time: Timestamp) -> Timestamp:
     """Refuses a moment that no calendar has."""
-    try:
-        storable(time)
-        return time
-    except OverflowError as error:
-        raise InvalidArgument.of(field, "lies outside the calendar") from error
+    known_moment(field, time)
+    return time

@@ -33,9 +33,10 @@ from rapport.deals.v1.values_pb2 import (
     STAGE_KIND_WON,
     StageKind,
 )
+from services.deals.moments import known_moment
 from services.deals.pipeline import split_stage, stage_name
 from services.kernel.errors import FailedPrecondition, FieldViolation, InvalidArgument
-from services.kernel.log.recorded import storable, timestamp_of
+from services.kernel.log.recorded import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -249,10 +250,7 @@ def told_time(now: datetime, command: Any, earliest: datetime | None) -> Timesta
     """
     if not command.HasField("occur_time"):
         return timestamp_of(max(now, earliest or now))
-    try:
-        moment = storable(command.occur_time)
-    except OverflowError as error:
-        raise InvalidArgument.of("occur_time", "lies outside the calendar") from error
+    moment = known_moment("occur_time", command.occur_time)
     if moment > now:
         raise InvalidArgument.of("occur_time", "lies in the future")
     if earliest is not None and moment < earliest:

@@ -40,10 +40,11 @@ from rapport.deals.v1.quotes_pb2 import (
     UpdateQuoteRequest,
 )
 from services.deals.lines import serialised
+from services.deals.moments import known_moment
 from services.deals.quote import State, evolve, offered
 from services.kernel.command.decider import Decider
 from services.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
-from services.kernel.log.recorded import timestamp_of, utc
+from services.kernel.log.recorded import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,10 +144,7 @@ def accept(now: datetime, command: AcceptQuoteRequest, state: State) -> Sequence
         return []
     accept_time = max(now, state.send_time or now)
     if command.HasField("accept_time"):
-        try:
-            accept_time = utc(command.accept_time)
-        except OverflowError as error:
-            raise InvalidArgument.of("accept_time", "lies outside the calendar") from error
+        accept_time = known_moment("accept_time", command.accept_time)
         if accept_time > now:
             raise InvalidArgument.of("accept_time", "lies in the future")
     in_state(command.name, state, accept_time, QUOTE_STATE_SENT)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_OPEN,
     DealBoardStage,
@@ -20,24 +19,20 @@ from services.deals.deciders.pipeline import DECIDER as PIPELINE
 from services.deals.pipeline import CERTAIN_BP, STARTING_ID, Pipeline, stage_name
 from services.deals.projections.deal_rows import DEAL_ROWS, LISTED_COLUMNS
 from services.deals.projections.deals import FIELDS, deal_of
-from services.kernel.errors import NotFound, OutOfRange
+from services.deals.sums import sum_told
+from services.kernel.errors import NotFound
 from services.kernel.lists.filter_conditions import Arguments
-from services.kernel.log.database import transaction
+from services.kernel.log.database import one_moment
 from services.kernel.log.sql import Statement
 from services.kernel.views.aggregate_versions import CURRENT_AT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from decimal import Decimal
 
     from asyncpg import Pool
 
 DEALS_PER_STAGE_DEFAULT: Final = 20
-SUM_MINOR_MAX: Final = 2**63 - 1
-"""What an amount can say."""
-
-_ONE_MOMENT = "set transaction isolation level repeatable read, read only"
 
 # The weight of an amount is in hundredths of a percent of a minor unit; numeric sums are exact.
 BOARD_SUMS = f"""
@@ -91,16 +86,15 @@ async def get_board(
     sums = _asked(BOARD_SUMS, request.filter, moment, [workspace, list(places), likely])
     limit = request.deals_per_stage or DEALS_PER_STAGE_DEFAULT
     newest = _asked(BOARD_DEALS, request.filter, moment, [workspace, list(places), limit])
-    async with transaction(pool) as snapshot:
-        await snapshot.execute(_ONE_MOMENT)
+    async with one_moment(pool) as snapshot:
         counted = await snapshot.fetch(sums.text, *sums.args)
         shown = await snapshot.fetch(newest.text, *newest.args)
     for row in counted:
         column = stages[row["stage"]]
         column.deal_count += row["deal_count"]
         if row["currency"] is not None:
-            column.amounts.append(_money(row["amount_minor"], row["currency"]))
-            column.weighted_amounts.append(_money(row["weighted_minor"], row["currency"]))
+            column.amounts.append(sum_told(int(row["amount_minor"]), row["currency"]))
+            column.weighted_amounts.append(sum_told(int(row["weighted_minor"]), row["currency"]))
     for deal in map(DEAL_ROWS.row, shown):
         column = stages[deal.state.stage]
         column.deals.append(deal_of(deal.aggregate_id, deal, pipelines))
@@ -124,9 +118,3 @@ def _asked(template: str, wanted: str, moment: datetime | None, values: list[obj
             conditions.append(f"create_time <= {at}")
     sql = template.format(table=table, wanted=" and ".join(conditions))
     return Statement(sql, arguments.values)
-
-
-def _money(amount_minor: Decimal, currency: str) -> Money:
-    if amount_minor > SUM_MINOR_MAX:
-        raise OutOfRange(f"a sum is above {SUM_MINOR_MAX} minor units; ask for less at once")
-    return Money(amount_minor=int(amount_minor), currency=currency)

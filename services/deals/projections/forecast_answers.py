@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1 import forecasts_pb2 as pb
@@ -24,7 +24,7 @@ from services.deals.projections.forecasts import (
     count_deals,
     source_of,
 )
-from services.kernel.errors import OutOfRange
+from services.deals.sums import sum_told
 from services.kernel.log.recorded import timestamp_of
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from services.kernel.log.sql import Tx
 
     Tallies = Mapping[ForecastCategory.ValueType, Tally]
-
-AMOUNT_MINOR_MAX: Final = 2**63 - 1
-"""The largest sum that can be told."""
 
 _UNKNOWN = pb.ForecastErrorReason.FORECAST_ERROR_REASON_RATE_UNKNOWN
 _TOO_LARGE = pb.ForecastErrorReason.FORECAST_ERROR_REASON_AMOUNT_TOO_LARGE
@@ -92,7 +89,7 @@ async def get_accuracy(
     actual.wrong += [error for shown in then for error in shown.wrong]
     errors, left_out = actual.errors(error_count)
     return pb.GetForecastAccuracyResponse(
-        actual=money(closed_minor, asked.currency),
+        actual=sum_told(closed_minor, asked.currency),
         is_over=is_over,
         made=made,
         errors=errors,
@@ -142,7 +139,7 @@ class _Shown:
                 to_currency=self.asked.currency,
                 date=error.day.isoformat(),
                 deal_count=error.deal_count,
-                amount=money(error.amount_minor, error.currency),
+                amount=sum_told(error.amount_minor, error.currency),
             )
             for error in self.counted.errors
         ]
@@ -158,9 +155,9 @@ class _Shown:
         forecast, currency = self.forecast("", 1, None), self.asked.currency
         made = pb.ForecastMade(
             made_at=timestamp_of(self.reading.moment),
-            expected=money(forecast.expected_minor, currency),
+            expected=sum_told(forecast.expected_minor, currency),
             expected_error=forecast_error(forecast.expected_minor, actual_minor),
-            commit=money(forecast.commit_minor, currency),
+            commit=sum_told(forecast.commit_minor, currency),
             commit_error=forecast_error(forecast.commit_minor, actual_minor),
             left_out_count=sum(tally.left_out_count for tally in forecast.tallies.values()),
         )
@@ -172,7 +169,7 @@ class _Shown:
         if submission.call.HasField("commit"):
             submitted = self._said(submission.call.commit, period, submission.name)
             if submitted is not None:
-                made.submitted.CopyFrom(money(submitted, currency))
+                made.submitted.CopyFrom(sum_told(submitted, currency))
                 made.submitted_error = forecast_error(submitted, actual_minor)
         return made
 
@@ -193,19 +190,19 @@ class _Shown:
         shown = pb.Forecast(
             period=period.name,
             tallies=self._tallies(forecast.tallies),
-            closed=money(forecast.closed_minor, currency),
-            commit=money(forecast.commit_minor, currency),
-            most_likely=money(forecast.most_likely_minor, currency),
-            best_case=money(forecast.best_case_minor, currency),
-            pipeline=money(forecast.pipeline_minor, currency),
-            weighted=money(forecast.weighted_minor, currency),
-            expected=money(forecast.expected_minor, currency),
+            closed=sum_told(forecast.closed_minor, currency),
+            commit=sum_told(forecast.commit_minor, currency),
+            most_likely=sum_told(forecast.most_likely_minor, currency),
+            best_case=sum_told(forecast.best_case_minor, currency),
+            pipeline=sum_told(forecast.pipeline_minor, currency),
+            weighted=sum_told(forecast.weighted_minor, currency),
+            expected=sum_told(forecast.expected_minor, currency),
             coverage=forecast.coverage,
             attainment=forecast.attainment,
             submission=self.targets.submissions.get((group, period.name)),
         )
         if forecast.quota_minor is not None:
-            shown.quota.CopyFrom(money(forecast.quota_minor, currency))
+            shown.quota.CopyFrom(sum_told(forecast.quota_minor, currency))
         return shown
 
     def _tallies(self, tallies: Tallies) -> list[pb.ForecastTally]:
@@ -214,7 +211,7 @@ class _Shown:
             pb.ForecastTally(
                 category=category,
                 deal_count=tally.deal_count,
-                amount=money(tally.amount_minor, currency),
+                amount=sum_told(tally.amount_minor, currency),
                 unpriced_count=tally.unpriced_count,
                 left_out_count=tally.left_out_count,
             )
@@ -249,10 +246,3 @@ class _Shown:
                 )
             )
             return None
-
-
-def money(amount_minor: int, currency: str) -> Money:
-    """A sum as the API shows it, else OutOfRange."""
-    if amount_minor > AMOUNT_MINOR_MAX:
-        raise OutOfRange(f"a sum is above {AMOUNT_MINOR_MAX} minor units; ask for less at once")
-    return Money(amount_minor=amount_minor, currency=currency)

@@ -9,8 +9,7 @@ from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.reports_pb2 import UnconvertedAmount
 from services.deals.exchange import Rates, day_of
 from services.deals.projections.exchange_rates import load_rates
-from services.deals.sums import Sum, gathered
-from services.kernel.errors import OutOfRange
+from services.deals.sums import Sum, gathered, sum_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from services.deals.projections.report_source import Question
     from services.kernel.log.sql import Tx
-
-SUM_MINOR_MAX: Final = 2**63 - 1
-"""What a sum in an answer has room for."""
 
 _INSTANT: Final = timedelta(microseconds=1)
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
@@ -59,11 +55,7 @@ async def rates_for(connection: Tx, question: Question, parts: Sequence[Sum]) ->
 
 def money(amount_minor: int, currency: str) -> Money | None:
     """An amount, if there is a currency to tell it in, else OutOfRange."""
-    if not currency:
-        return None
-    if abs(amount_minor) > SUM_MINOR_MAX:
-        raise OutOfRange(f"a sum is above {SUM_MINOR_MAX} minor units; ask for less at once")
-    return Money(amount_minor=amount_minor, currency=currency)
+    return sum_told(amount_minor, currency) if currency else None
 
 
 def moneys(amounts: Mapping[str, int]) -> list[Money]:

@@ -24,7 +24,7 @@ from services.deals.projections.forecasts import Asked
 from services.deals.projections.pipelines import load_pipelines
 from services.deals.projections.quotas import QuotasView, list_quotas, quota_of
 from services.kernel.errors import InvalidArgument, NotFound
-from services.kernel.log.database import transaction
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.rpc.caller import current_caller
 from services.kernel.views.as_of import moment_in, present, read_moment, sealed
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
         | pb.ListForecastDealsRequest
         | pb.GetForecastAccuracyRequest
     )
-
-_ONE_MOMENT = "set transaction isolation level repeatable read, read only"
 
 
 class ForecastsService(ForecastsServiceServicer):
@@ -96,8 +94,7 @@ class ForecastsService(ForecastsServiceServicer):
         moment = await self._moment(request)
         asked = await self._asked(request, periods, moment, request.group_by)
         now = await present(self._kernel.pool, self._kernel.clock)
-        async with transaction(self._kernel.pool) as snapshot:
-            await snapshot.execute(_ONE_MOMENT)
+        async with one_moment(self._kernel.pool) as snapshot:
             return await get_forecast(snapshot, asked, moment, now, request.time_basis)
 
     async def ListForecastDeals(
@@ -119,8 +116,7 @@ class ForecastsService(ForecastsServiceServicer):
         now = await present(self._kernel.pool, self._kernel.clock)
         made_at = await self._made_at(request, period, moment or now)
         asked = await self._asked(request, [period], moment)
-        async with transaction(self._kernel.pool) as snapshot:
-            await snapshot.execute(_ONE_MOMENT)
+        async with one_moment(self._kernel.pool) as snapshot:
             return await get_accuracy(snapshot, asked, made_at, moment, now)
 
     async def _made_at(

@@ -20,21 +20,17 @@ from services.deals.projections.report_stages import get_stage_conversion, get_t
 from services.deals.projections.report_waterfall import get_pipeline_waterfall
 from services.kernel.errors import DeadlineExceeded, InvalidArgument, NotFound, Reason
 from services.kernel.iso4217 import EXPONENTS
-from services.kernel.log.database import transaction
-from services.kernel.log.recorded import utc
+from services.kernel.log.database import one_moment
 from services.kernel.rpc.caller import current_caller
-from services.kernel.views.as_of import read_moment
+from services.kernel.views.as_of import moment_in, read_moment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from services.kernel.log.sql import Tx
     from services.kernel.process.runtime import Kernel
 
-_ONE_MOMENT: Final = "set transaction isolation level repeatable read, read only"
 # A report reads very many rows once each: it sorts and joins them in memory, and remembering what
 # was asked about the row before (no two are alike) or compiling costs more than it saves.
 _FOR_MANY_ROWS: Final = """
@@ -94,8 +90,7 @@ class ReportsService(ReportsServiceServicer):
         await self._kernel.freshness.wait(DealsView.name, request.read_token)
         moment = await read_moment(self._kernel.pool, self._kernel.clock, request)
         question = await self._question(request.scope, moment)
-        async with transaction(self._kernel.pool) as snapshot:
-            await snapshot.execute(_ONE_MOMENT)
+        async with one_moment(self._kernel.pool) as snapshot:
             await snapshot.execute(_FOR_MANY_ROWS, _time_left_ms())
             try:
                 yield snapshot, question
@@ -106,10 +101,10 @@ class ReportsService(ReportsServiceServicer):
         """Understands what is asked, or refuses it."""
         workspace, pool = current_caller().workspace, self._kernel.pool
         latest = moment or await pool.fetchval(_LATEST, self._kernel.clock.now())
-        start = _moment("scope.start_time", scope.start_time)
+        start = moment_in(scope.start_time, "scope.start_time")
         end = latest + _INSTANT
         if scope.HasField("end_time"):
-            end = _moment("scope.end_time", scope.end_time)
+            end = moment_in(scope.end_time, "scope.end_time")
         if end > latest + _INSTANT:
             raise InvalidArgument.of("scope.end_time", "lies after the moment of reading")
         if start >= end:
@@ -147,10 +142,3 @@ def _time_left_ms() -> str:
     left_s = current_caller().remaining_s
     within_s = STATEMENT_S_MAX if left_s is None else min(left_s, STATEMENT_S_MAX)
     return str(max(1, int(within_s * 1000)))
-
-
-def _moment(field: str, timestamp: Timestamp) -> datetime:
-    try:
-        return utc(timestamp)
-    except OverflowError as error:
-        raise InvalidArgument.of(field, "lies outside the calendar") from error

@@ -32,6 +32,8 @@ DATABASE_FAILURES = (
     OSError,
 )
 
+_ONE_MOMENT = "set transaction isolation level repeatable read, read only"
+
 # Keys that commands take without a common lock when their streams lie in different partitions.
 _CONTESTED_TABLES = {"claims", "requests"}
 
@@ -58,6 +60,14 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         raise
     finally:
         await pool.release(proxy)
+
+
+@asynccontextmanager
+async def one_moment(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction that only reads, all of it as of the moment of its first statement."""
+    async with transaction(pool) as snapshot:
+        await snapshot.execute(_ONE_MOMENT)
+        yield snapshot
 
 
 def is_passing(error: Exception) -> bool:

@@ -9,8 +9,8 @@ import pytest
 from rapport.deals.v1.values_pb2 import STAGE_KIND_OPEN
 from services.deals.exchange import Rate, Rates
 from services.deals.pipeline import STARTING, Stage
-from services.deals.projections.forecast_answers import AMOUNT_MINOR_MAX, money
 from services.deals.projections.forecast_settings import Reading, rate_columns, with_later
+from services.deals.sums import SUM_MINOR_MAX, sum_told
 from services.kernel.errors import OutOfRange
 
 MOMENT = datetime(2026, 10, 3, 12, tzinfo=UTC)
@@ -75,6 +75,6 @@ def test_a_stage_that_was_added_later_is_as_it_is_now():
 
 
 def test_a_sum_that_cannot_be_told_is_refused_not_cut():
-    assert AMOUNT_MINOR_MAX == money(AMOUNT_MINOR_MAX, "EUR").amount_minor
+    assert SUM_MINOR_MAX == sum_told(SUM_MINOR_MAX, "EUR").amount_minor
     with pytest.raises(OutOfRange):
-        money(AMOUNT_MINOR_MAX + 1, "EUR")
+        sum_told(SUM_MINOR_MAX + 1, "EUR")

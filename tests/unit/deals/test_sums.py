@@ -14,8 +14,8 @@ from rapport.deals.v1.reports_pb2 import (
     WATERFALL_LINE_KIND_WON,
 )
 from services.deals.exchange import CONVERTED_MINOR_MAX, Rate, Rates
-from services.deals.projections.report_money import SUM_MINOR_MAX, day_before, earlier, money
-from services.deals.sums import Sum, by_currency, converted, gathered
+from services.deals.projections.report_money import day_before, earlier, money
+from services.deals.sums import SUM_MINOR_MAX, Sum, by_currency, converted, gathered
 from services.deals.waterfall import KINDS, waterfall
 from services.kernel.errors import OutOfRange
 
