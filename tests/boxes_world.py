@@ -15,6 +15,7 @@ from services.kernel.log.database import transaction
 from services.kernel.log.log import Append, Log, NewEvent, Origin
 from services.kernel.log.tables import create_kernel_tables
 from services.kernel.views.aggregate_rows import AggregateRows
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import AggregateVersions
 from services.kernel.views.as_of import read_moment
 from services.kernel.views.view import append_with_views, ensure_live
@@ -60,7 +61,7 @@ ROWS = AggregateRows(
     state_columns=lambda row: (row.state.label or None, as_json(row.state.things)),
 )
 VERSIONS = AggregateVersions(
-    ROWS, live="boxes", table="boxes", state_types={"label": "text", "things": "jsonb"}
+    ROWS, AggregateTable("boxes", "boxes", "box_id", {"label": "text", "things": "jsonb"})
 )
 BOXES = Listing(
     method="ListBoxes",

@@ -116,7 +116,7 @@ def listing_on(day: date) -> Listing:
             positions=Positions(partition="partition"),
             versions=shown_on(day, CONTRACT_VERSIONS.name),
         ),
-        columns=COLUMNS,
+        columns=f"workspace, {COLUMNS}",
         fields=FIELDS,
         default_order="create_time",
     )

@@ -20,7 +20,8 @@ from services.deals.deciders.contract_state import (
     next_reminder,
     standing_of,
 )
-from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+from services.kernel.views.aggregate_rows import AggregateRow
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import AggregateVersions
 
 if TYPE_CHECKING:
@@ -59,19 +60,8 @@ _STATE_COLUMNS = {
     "next_reminder_date": "text",
     "last_reminder_date": "text",
 }
-_ALL_COLUMNS = {
-    "workspace": "text",
-    "contract_id": "text",
-    **_STATE_COLUMNS,
-    "version": "bigint",
-    "partition": "int",
-    "create_position": "bigint",
-    "update_position": "bigint",
-    "create_time": "timestamptz",
-    "update_time": "timestamptz",
-}
-COLUMNS = ", ".join(_ALL_COLUMNS)
-_CHANGING = [*_STATE_COLUMNS, "version", "update_position", "update_time"]
+CONTRACTS_TABLE = AggregateTable("contracts", "contracts", "contract_id", _STATE_COLUMNS)
+COLUMNS = CONTRACTS_TABLE.columns
 _NULLABLE = {
     *("display_name", "company", "contact", "deal", "quote", "owner", "amount_minor", "currency"),
     *("billing_period", "last_date", "notice_date", "terminate_date", "renews", "renewed_by"),
@@ -86,7 +76,7 @@ def _declared(name: str, sql_type: str) -> str:
 
 _TABLES = f"""
 create table {{schema}}.contracts (
-    {", ".join(_declared(*column) for column in _ALL_COLUMNS.items())},
+    {", ".join(_declared(*column) for column in CONTRACTS_TABLE.types.items())},
     primary key (workspace, contract_id)
 );
 create index contracts_by_create_time
@@ -99,25 +89,6 @@ create index contracts_by_company
 create index contracts_by_next_reminder
     on {{schema}}.contracts (next_reminder_date, workspace, contract_id)
     where next_reminder_date is not null;
-"""
-
-_ROWS = f"""
-select {COLUMNS} from {{schema}}.contracts
-join unnest($1::text[], $2::text[]) as asked (workspace, contract_id)
-    using (workspace, contract_id)
-"""
-
-_SAVE = f"""
-insert into {{schema}}.contracts ({COLUMNS})
-select * from unnest(
-    {", ".join(f"${n}::{sql_type}[]" for n, sql_type in enumerate(_ALL_COLUMNS.values(), 1))}
-)
-on conflict (workspace, contract_id) do update set
-    {", ".join(f"{name} = excluded.{name}" for name in _CHANGING)}
-"""
-
-_ONE = f"""
-select {COLUMNS} from contracts.contracts where workspace = $1 and contract_id = $2
 """
 
 _DUE = """
@@ -169,19 +140,8 @@ def _state_columns(row: Row) -> tuple[object, ...]:
     return tuple(found[name] for name in _STATE_COLUMNS)
 
 
-CONTRACT_ROWS = AggregateRows(
-    DECIDER,
-    key="contract_id",
-    several=_ROWS,
-    save=_SAVE,
-    one=_ONE,
-    state_of=_state_in,
-    state_columns=_state_columns,
-)
-
-CONTRACT_VERSIONS = AggregateVersions(
-    CONTRACT_ROWS, live="contracts", table="contracts", state_types=_STATE_COLUMNS
-)
+CONTRACT_ROWS = CONTRACTS_TABLE.rows(DECIDER, state_of=_state_in, state_columns=_state_columns)
+CONTRACT_VERSIONS = AggregateVersions(CONTRACT_ROWS, CONTRACTS_TABLE)
 
 
 class ContractsView:
@@ -214,6 +174,8 @@ async def due_contracts(pool: Pool, today: date, after: DueKey, limit: int) -> l
 async def read_rows(tx: Tx, keys: Sequence[DueKey]) -> list[Row]:
     """Returns the rows of contracts."""
     found = await tx.fetch(
-        _ROWS.format(schema=ContractsView.name), [key[1] for key in keys], [key[2] for key in keys]
+        CONTRACTS_TABLE.several.format(schema=ContractsView.name),
+        [key[1] for key in keys],
+        [key[2] for key in keys],
     )
     return [CONTRACT_ROWS.row(record) for record in found]

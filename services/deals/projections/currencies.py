@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from services.deals.deciders import base_currency, exchange_rate
 from services.deals.exchange import rate_text
-from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+from services.kernel.views.aggregate_rows import AggregateRow
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import AggregateVersions
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from services.kernel.log.recorded import Recorded
     from services.kernel.log.sql import Tx
 
-_REST = "version, partition, create_position, update_position, create_time, update_time"
 
 _REST_TYPES = """
     version bigint not null,
@@ -39,8 +39,6 @@ create table {{schema}}.base_currencies (
     primary key (workspace, base_currency_id)
 );
 """
-
-_BASE_COLUMNS = f"base_currency_id, currency, {_REST}"
 
 _RATE_TABLE = f"""
 create table {{schema}}.exchange_rates (
@@ -66,37 +64,24 @@ create index exchange_rates_versions_by_pair
     on {schema}.exchange_rates_versions (workspace, to_currency, from_currency, effective_date);
 """
 
-RATE_COLUMNS = f"""exchange_rate_id, from_currency, to_currency, effective_date, rate, is_removed,
-    {_REST}"""
+BASE_TABLE = AggregateTable(
+    "currencies", "base_currencies", "base_currency_id", {"currency": "text"}
+)
+RATES_TABLE = AggregateTable(
+    "currencies",
+    "exchange_rates",
+    "exchange_rate_id",
+    {
+        "from_currency": "text",
+        "to_currency": "text",
+        "effective_date": "text",
+        "rate": "numeric",
+        "is_removed": "boolean",
+    },
+)
+RATE_COLUMNS = RATES_TABLE.columns
 
 Row: TypeAlias = AggregateRow[exchange_rate.State]
-
-
-def _several(table: str, key: str, columns: str) -> str:
-    return f"""
-        select workspace, {columns} from {{schema}}.{table}
-        join unnest($1::text[], $2::text[]) as asked (workspace, {key}) using (workspace, {key})
-    """
-
-
-def _save(table: str, key: str, columns: str, *types: str) -> str:
-    """What inserts rows, or replaces them; `types` are those of the columns of the state."""
-    all_types = ["text", "text", *types, "bigint", "int", "bigint", "bigint"]
-    all_types += ["timestamptz", "timestamptz"]
-    arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(all_types, start=1))
-    changed = [name.strip() for name in columns.split(",")]
-    values = ", ".join(f"excluded.{name}" for name in changed)
-    return f"""
-        insert into {{schema}}.{table} (workspace, {columns}) select * from unnest({arrays})
-        on conflict (workspace, {key}) do update set ({columns}) = row ({values})
-    """
-
-
-def _one(table: str, key: str, columns: str) -> str:
-    return f"""
-        select workspace, {columns} from currencies.{table}
-        where workspace = $1 and {key} = $2
-    """
 
 
 def _rate_in(record: Any) -> exchange_rate.State:
@@ -114,45 +99,15 @@ def _rate_columns(row: Row) -> tuple[object, ...]:
     return state.from_currency, state.to_currency, state.effective_date, rate, rate is None
 
 
-_BASE = ("base_currencies", "base_currency_id", _BASE_COLUMNS)
-_RATE = ("exchange_rates", "exchange_rate_id", RATE_COLUMNS)
-
-BASE_ROWS = AggregateRows(
+BASE_ROWS = BASE_TABLE.rows(
     base_currency.DECIDER,
-    key="base_currency_id",
-    several=_several(*_BASE),
-    save=_save(*_BASE, "text"),
-    one=_one(*_BASE),
     state_of=lambda record: base_currency.State(currency=record["currency"]),
     state_columns=lambda row: (row.state.currency,),
 )
+BASE_VERSIONS = AggregateVersions(BASE_ROWS, BASE_TABLE)
 
-BASE_VERSIONS = AggregateVersions(
-    BASE_ROWS, live="currencies", table="base_currencies", state_types={"currency": "text"}
-)
-
-RATE_ROWS = AggregateRows(
-    exchange_rate.DECIDER,
-    key="exchange_rate_id",
-    several=_several(*_RATE),
-    save=_save(*_RATE, "text", "text", "text", "numeric", "boolean"),
-    one=_one(*_RATE),
-    state_of=_rate_in,
-    state_columns=_rate_columns,
-)
-
-RATE_VERSIONS = AggregateVersions(
-    RATE_ROWS,
-    live="currencies",
-    table="exchange_rates",
-    state_types={
-        "from_currency": "text",
-        "to_currency": "text",
-        "effective_date": "text",
-        "rate": "numeric",
-        "is_removed": "boolean",
-    },
-)
+RATE_ROWS = RATES_TABLE.rows(exchange_rate.DECIDER, state_of=_rate_in, state_columns=_rate_columns)
+RATE_VERSIONS = AggregateVersions(RATE_ROWS, RATES_TABLE)
 
 
 class CurrenciesView:

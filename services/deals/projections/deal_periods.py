@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from rapport.deals.v1.service_pb2 import DEAL_STATE_OPEN
 from services.deals.deciders.deal import DECIDER
 from services.deals.periods import Period, told
-from services.deals.projections.deal_rows import COLUMNS, DEAL_ROWS, STATE_TYPES
+from services.deals.projections.deal_rows import COLUMNS, DEAL_ROWS, DEALS_TABLE
 from services.kernel.log.sql import columns
+from services.kernel.views.aggregate_table import arrays_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,22 +69,14 @@ where p.to_time > asked.since
 order by workspace, deal_id, place
 """
 
-_TYPES = [
-    *("text", "text"),
-    *STATE_TYPES.values(),
-    *("bigint", "int", "bigint", "bigint", "timestamptz", "timestamptz"),
-    *("int", "timestamptz", "timestamptz"),
-]
-_CHANGED = (
-    *STATE_TYPES,
-    *("version", "partition", "create_position", "update_position", "create_time", "update_time"),
-    *("from_time", "to_time"),
-)
+_TYPES = [*DEALS_TABLE.types.values(), "int", "timestamptz", "timestamptz"]
+_KEPT = ("workspace", "deal_id")
+_CHANGED = (*(name for name in DEALS_TABLE.types if name not in _KEPT), "from_time", "to_time")
 
 _SAVE = f"""
 insert into {{schema}}.deal_periods (workspace, {COLUMNS}, place, from_time, to_time)
 select workspace, {COLUMNS}, place, from_time, coalesce(to_time, 'infinity')
-from unnest({", ".join(f"${place}::{kind}[]" for place, kind in enumerate(_TYPES, 1))})
+from unnest({arrays_of(_TYPES)})
     as kept (workspace, {COLUMNS}, place, from_time, to_time)
 on conflict (workspace, deal_id, place) do update set
     {", ".join(f"{column} = excluded.{column}" for column in _CHANGED)}

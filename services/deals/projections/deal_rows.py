@@ -11,7 +11,8 @@ from rapport.deals.v1.values_pb2 import FORECAST_CATEGORY_UNSPECIFIED
 from services.deals.deal import Participant, State
 from services.deals.deciders.deal import DECIDER
 from services.kernel.command.decider import Decided
-from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+from services.kernel.views.aggregate_rows import AggregateRow
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import AggregateVersions
 
 STATE_TYPES: Final = {
@@ -139,33 +140,12 @@ create index closed_deals_versions_by_close_time
     where state <> {DEAL_STATE_OPEN} and not is_deleted;
 """
 
-COLUMNS: Final = f"""deal_id, {", ".join(STATE_TYPES)}, version, partition, create_position,
-    update_position, create_time, update_time"""
+DEALS_TABLE: Final = AggregateTable("deals", "deals", "deal_id", STATE_TYPES)
+
+COLUMNS: Final = DEALS_TABLE.columns
 
 LISTED_COLUMNS: Final = COLUMNS.replace("line_items,", "null::bytea as line_items,")
 """Where many deals are shown: all their lines would be too much to send."""
-
-_ROWS = f"""
-select workspace, {COLUMNS}
-from {{schema}}.deals
-join unnest($1::text[], $2::text[]) as asked (workspace, deal_id) using (workspace, deal_id)
-"""
-
-_TYPES = [
-    *("text", "text"),
-    *STATE_TYPES.values(),
-    *("bigint", "int", "bigint", "bigint", "timestamptz", "timestamptz"),
-]
-_CHANGED = (*STATE_TYPES, "version", "update_position", "update_time")
-
-_SAVE = f"""
-insert into {{schema}}.deals (workspace, {COLUMNS})
-select * from unnest({", ".join(f"${place}::{kind}[]" for place, kind in enumerate(_TYPES, 1))})
-on conflict (workspace, deal_id) do update set
-    {", ".join(f"{column} = excluded.{column}" for column in _CHANGED)}
-"""
-
-_ONE = f"select workspace, {COLUMNS} from deals.deals where workspace = $1 and deal_id = $2"
 
 Row: TypeAlias = AggregateRow[State]
 
@@ -252,16 +232,6 @@ def close_time_of(known: Row | Decided[State]) -> datetime | None:
     return known.state.close_time or known.update_time
 
 
-DEAL_ROWS: Final = AggregateRows(
-    DECIDER,
-    key="deal_id",
-    several=_ROWS,
-    save=_SAVE,
-    one=_ONE,
-    state_of=_state_in,
-    state_columns=_state_columns,
-)
+DEAL_ROWS: Final = DEALS_TABLE.rows(DECIDER, state_of=_state_in, state_columns=_state_columns)
 
-DEAL_VERSIONS: Final = AggregateVersions(
-    DEAL_ROWS, live="deals", table="deals", state_types=STATE_TYPES
-)
+DEAL_VERSIONS: Final = AggregateVersions(DEAL_ROWS, DEALS_TABLE)

@@ -27,7 +27,8 @@ from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import columns
-from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+from services.kernel.views.aggregate_rows import AggregateRow
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import CURRENT_AT, AggregateVersions
 
 if TYPE_CHECKING:
@@ -64,31 +65,13 @@ create table {schema}.pipelines (
 );
 """
 
-_COLUMNS = """pipeline_id, display_name, stages, state, version, partition, create_position,
-    update_position, create_time, update_time"""
-
-_ROWS = f"""
-select workspace, {_COLUMNS}
-from {{schema}}.pipelines
-join unnest($1::text[], $2::text[]) as asked (workspace, pipeline_id)
-    using (workspace, pipeline_id)
-"""
-
-_SAVE = f"""
-insert into {{schema}}.pipelines (workspace, {_COLUMNS})
-select * from unnest(
-    $1::text[], $2::text[], $3::text[], $4::jsonb[], $5::int[], $6::bigint[], $7::int[],
-    $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[]
+PIPELINES_TABLE = AggregateTable(
+    "pipelines",
+    "pipelines",
+    "pipeline_id",
+    {"display_name": "text", "stages": "jsonb", "state": "int"},
 )
-on conflict (workspace, pipeline_id) do update set
-    display_name = excluded.display_name, stages = excluded.stages, state = excluded.state,
-    version = excluded.version, update_position = excluded.update_position,
-    update_time = excluded.update_time
-"""
-
-_ONE = f"""
-select workspace, {_COLUMNS} from pipelines.pipelines where workspace = $1 and pipeline_id = $2
-"""
+_COLUMNS = PIPELINES_TABLE.columns
 
 _ALL = "select pipeline_id, display_name, stages, state, version"
 _ALL_NOW = f"{_ALL} from pipelines.pipelines where workspace = $1 order by pipeline_id"
@@ -188,21 +171,8 @@ def _state_columns(row: Row) -> tuple[object, ...]:
     return state.display_name, msgspec.json.encode(state.stages).decode(), state_of(state)
 
 
-PIPELINE_ROWS = AggregateRows(
-    DECIDER,
-    key="pipeline_id",
-    several=_ROWS,
-    save=_SAVE,
-    one=_ONE,
-    state_of=_state_in,
-    state_columns=_state_columns,
-)
-PIPELINE_VERSIONS = AggregateVersions(
-    PIPELINE_ROWS,
-    live="pipelines",
-    table="pipelines",
-    state_types={"display_name": "text", "stages": "jsonb", "state": "int"},
-)
+PIPELINE_ROWS = PIPELINES_TABLE.rows(DECIDER, state_of=_state_in, state_columns=_state_columns)
+PIPELINE_VERSIONS = AggregateVersions(PIPELINE_ROWS, PIPELINES_TABLE)
 
 
 class PipelinesView:

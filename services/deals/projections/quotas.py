@@ -14,7 +14,8 @@ from services.kernel.command.decider import Decided, etag_of
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
-from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+from services.kernel.views.aggregate_rows import AggregateRow
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import AggregateVersions
 
 if TYPE_CHECKING:
@@ -59,29 +60,20 @@ create index quotas_versions_by_period
     on {schema}.quotas_versions (workspace, period, pipeline, owner, team);
 """
 
-_COLUMNS = """quota_id, owner, team, period, pipeline, amount_minor, currency, version, partition,
-    create_position, update_position, create_time, update_time"""
-
-_ROWS = f"""
-select workspace, {_COLUMNS}
-from {{schema}}.quotas
-join unnest($1::text[], $2::text[]) as asked (workspace, quota_id) using (workspace, quota_id)
-"""
-
-_SAVE = f"""
-insert into {{schema}}.quotas (workspace, {_COLUMNS})
-select * from unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-    $8::text[], $9::bigint[], $10::int[], $11::bigint[], $12::bigint[], $13::timestamptz[],
-    $14::timestamptz[]
+QUOTAS_TABLE = AggregateTable(
+    "quotas",
+    "quotas",
+    "quota_id",
+    {
+        "owner": "text",
+        "team": "text",
+        "period": "text",
+        "pipeline": "text",
+        "amount_minor": "bigint",
+        "currency": "text",
+    },
 )
-on conflict (workspace, quota_id) do update set
-    amount_minor = excluded.amount_minor, currency = excluded.currency,
-    version = excluded.version, update_position = excluded.update_position,
-    update_time = excluded.update_time
-"""
-
-_ONE = f"select workspace, {_COLUMNS} from quotas.quotas where workspace = $1 and quota_id = $2"
+_COLUMNS = QUOTAS_TABLE.columns
 
 
 def _unchanged(column: str) -> Field:
@@ -145,29 +137,9 @@ def _state_columns(row: Row) -> tuple[object, ...]:
     )
 
 
-QUOTA_ROWS = AggregateRows(
-    DECIDER,
-    key="quota_id",
-    several=_ROWS,
-    save=_SAVE,
-    one=_ONE,
-    state_of=_state_in,
-    state_columns=_state_columns,
-)
+QUOTA_ROWS = QUOTAS_TABLE.rows(DECIDER, state_of=_state_in, state_columns=_state_columns)
 
-QUOTA_VERSIONS = AggregateVersions(
-    QUOTA_ROWS,
-    live="quotas",
-    table="quotas",
-    state_types={
-        "owner": "text",
-        "team": "text",
-        "period": "text",
-        "pipeline": "text",
-        "amount_minor": "bigint",
-        "currency": "text",
-    },
-)
+QUOTA_VERSIONS = AggregateVersions(QUOTA_ROWS, QUOTAS_TABLE)
 
 
 class QuotasView:

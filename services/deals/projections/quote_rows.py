@@ -16,7 +16,8 @@ from services.deals.deciders.quote import DECIDER
 from services.deals.lines import serialised
 from services.deals.quote import State
 from services.kernel.log.sql import columns
-from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
+from services.kernel.views.aggregate_rows import AggregateRow
+from services.kernel.views.aggregate_table import AggregateTable
 from services.kernel.views.aggregate_versions import AggregateVersions
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ STATE_TYPES: Final = {
 }
 """The columns of a quote's state, with their types in SQL; `summary` is what lists show of it."""
 
-_REST: Final = "version, partition, create_position, update_position, create_time, update_time"
-COLUMNS: Final = f"quote_id, {', '.join(STATE_TYPES)}, {_REST}"
+QUOTES_TABLE: Final = AggregateTable("quotes", "quotes", "quote_id", STATE_TYPES)
+
+COLUMNS: Final = QUOTES_TABLE.columns
 
 _TABLES = """
 create table {schema}.quotes (
@@ -109,26 +111,6 @@ create index quotes_versions_by_create_time
 create index quotes_versions_by_deal
     on {schema}.quotes_versions (workspace, deal, create_time, quote_id);
 """
-
-_ROWS = f"""
-select workspace, {COLUMNS} from {{schema}}.quotes
-join unnest($1::text[], $2::text[]) as asked (workspace, quote_id) using (workspace, quote_id)
-"""
-
-_TYPES = [
-    *("text", "text", *STATE_TYPES.values()),
-    *("bigint", "int", "bigint", "bigint", "timestamptz", "timestamptz"),
-]
-_CHANGED = (*STATE_TYPES, "version", "update_position", "update_time")
-
-_SAVE = f"""
-insert into {{schema}}.quotes (workspace, {COLUMNS})
-select * from unnest({", ".join(f"${place}::{kind}[]" for place, kind in enumerate(_TYPES, 1))})
-on conflict (workspace, quote_id) do update set
-    {", ".join(f"{column} = excluded.{column}" for column in _CHANGED)}
-"""
-
-_ONE = f"select workspace, {COLUMNS} from quotes.quotes where workspace = $1 and quote_id = $2"
 
 _ADD_PRIMARIES = """
 insert into {schema}.primaries (workspace, deal, version, quote, from_time, to_time)
@@ -200,19 +182,9 @@ def _state_columns(row: Row) -> tuple[object, ...]:
     )
 
 
-QUOTE_ROWS: Final = AggregateRows(
-    DECIDER,
-    key="quote_id",
-    several=_ROWS,
-    save=_SAVE,
-    one=_ONE,
-    state_of=_state_in,
-    state_columns=_state_columns,
-)
+QUOTE_ROWS: Final = QUOTES_TABLE.rows(DECIDER, state_of=_state_in, state_columns=_state_columns)
 
-QUOTE_VERSIONS: Final = AggregateVersions(
-    QUOTE_ROWS, live="quotes", table="quotes", state_types=STATE_TYPES
-)
+QUOTE_VERSIONS: Final = AggregateVersions(QUOTE_ROWS, QUOTES_TABLE)
 
 
 class QuotesView:

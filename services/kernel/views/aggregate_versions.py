@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from services.kernel.errors import NotFound
 from services.kernel.log.sql import columns
+from services.kernel.views.aggregate_table import AggregateTable, arrays_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +40,9 @@ create table {{schema}}.{table} (
 """
 
 _ADD = """
-insert into {{schema}}.{table} ({columns}, from_time, to_time)
-select {columns}, from_time, coalesce(to_time, 'infinity')
-from unnest({arrays}) as added ({columns}, from_time, to_time)
+insert into {{schema}}.{table} (workspace, {columns}, from_time, to_time)
+select workspace, {columns}, from_time, coalesce(to_time, 'infinity')
+from unnest({arrays}) as added (workspace, {columns}, from_time, to_time)
 """
 
 _END = """
@@ -53,7 +54,7 @@ where (ended.workspace, ended.{key}, ended.version)
 """
 
 _ONE_AT = """
-select {columns} from {live}.{table}
+select workspace, {columns} from {live}.{table}
 where workspace = $1 and {key} = $2 and {current}
 """
 
@@ -62,23 +63,20 @@ where workspace = $1 and {key} = $2 and {current}
 class AggregateVersions(Generic[S]):
     """How the versions of one table of rows are kept and read.
 
-    `live` is the view's schema, `table` that of the rows, whose versions are in `{table}_versions`;
-    `state_types` are the columns of the state with their SQL types, in the order of the rows'.
+    They are in `{table.name}_versions`.
     """
 
     rows: AggregateRows[S]
-    live: str
-    table: str
-    state_types: dict[str, str]
+    table: AggregateTable
 
     @property
     def name(self) -> str:
         """The table of versions."""
-        return f"{self.table}_versions"
+        return f"{self.table.name}_versions"
 
     def tables(self) -> str:
         """What creates the table, after that of the rows; for `format(schema=…)`."""
-        return _TABLE.format(table=self.name, rows=self.table, key=self.rows.key)
+        return _TABLE.format(table=self.name, rows=self.table.name, key=self.table.key)
 
     async def add(self, tx: Tx, schema: str, versions: Sequence[AggregateRow[S]]) -> None:
         """Adds rows as consecutive events of each left them, and ends those before them."""
@@ -95,7 +93,7 @@ class AggregateVersions(Generic[S]):
             if key not in known and row.version > 1:
                 ended.append((*key, row.update_time))
         if ended:
-            sql = _END.format(table=self.name, key=self.rows.key)
+            sql = _END.format(table=self.name, key=self.table.key)
             await tx.execute(sql.format(schema=schema), *columns(ended))
         await tx.execute(self._add(schema), *columns(added))
 
@@ -106,10 +104,10 @@ class AggregateVersions(Generic[S]):
         if moment is None:
             return await self.rows.existing(pool, workspace, name)
         sql = _ONE_AT.format(
-            columns=", ".join(self._types()),
-            live=self.live,
+            columns=self.table.columns,
+            live=self.table.view,
             table=self.name,
-            key=self.rows.key,
+            key=self.table.key,
             current=CURRENT_AT.format(moment="$3"),
         )
         aggregate_id = self.rows.decider.aggregate_id(name)
@@ -119,21 +117,6 @@ class AggregateVersions(Generic[S]):
         return self.rows.row(record)
 
     def _add(self, schema: str) -> str:
-        types = [*self._types().values(), "timestamptz", "timestamptz"]
-        arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, start=1))
-        sql = _ADD.format(table=self.name, columns=", ".join(self._types()), arrays=arrays)
+        arrays = arrays_of([*self.table.types.values(), "timestamptz", "timestamptz"])
+        sql = _ADD.format(table=self.name, columns=self.table.columns, arrays=arrays)
         return sql.format(schema=schema)
-
-    def _types(self) -> dict[str, str]:
-        """The columns of the rows, in their order, with their types."""
-        return {
-            "workspace": "text",
-            self.rows.key: "text",
-            **self.state_types,
-            "version": "bigint",
-            "partition": "int",
-            "create_position": "bigint",
-            "update_position": "bigint",
-            "create_time": "timestamptz",
-            "update_time": "timestamptz",
-        }
