@@ -1,6 +1,5 @@
 """The rules of a deal, one sentence each: how it is opened and deleted."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,9 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.events_pb2 import (
     DealDeleted,
-    DealLost,
     DealOpened,
-    DealStageChanged,
     DealUndeleted,
     DealWon,
 )
@@ -20,22 +17,16 @@ from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_WON,
     DealDetails,
     DeleteDealRequest,
-    LoseDealRequest,
-    MoveDealStageRequest,
     OpenDealRequest,
     ReopenDealRequest,
     UndeleteDealRequest,
     UpdateDealRequest,
-    WinDealRequest,
 )
 from rapport.deals.v1.values_pb2 import FORECAST_CATEGORY_COMMIT, DealContact
 from services.deals.deal import AMOUNT_MINOR_MAX, Participant, State
-from services.deals.pipeline import STARTING
 from services.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from services.kernel.testing import Spec
 from tests.deals_world import (
     FIRST,
-    LOST_STAGE,
     NOW,
     PROPOSAL,
     QUALIFICATION,
@@ -44,61 +35,7 @@ from tests.deals_world import (
     at,
     rules,
 )
-
-LOOMS = "deals/looms"
-AMOUNT = Money(amount_minor=120_000, currency="EUR")
-ADA = DealContact(contact="contacts/ada")
-OPENED = DealOpened(
-    display_name="Looms",
-    contact="contacts/ada",
-    contacts=[ADA],
-    amount=AMOUNT,
-    stage=QUALIFICATION,
-    occur_time=ago(10),
-)
-WON = DealWon(
-    stage=QUALIFICATION,
-    amount=AMOUNT,
-    contact="contacts/ada",
-    closing_stage=WON_STAGE,
-    occur_time=ago(1),
-)
-LOST = DealLost(
-    stage=QUALIFICATION,
-    reason="price",
-    amount=AMOUNT,
-    contact="contacts/ada",
-    closing_stage=LOST_STAGE,
-    occur_time=ago(1),
-)
-WIN = WinDealRequest(name=LOOMS, occur_time=ago(1))
-LOSE = LoseDealRequest(name=LOOMS, reason="price", occur_time=ago(1))
-OTHER = replace(STARTING, display_name="Renewals")
-
-
-def deal(**pipelines):
-    return Spec(rules(**pipelines))
-
-
-def move(stage, **said):
-    return MoveDealStageRequest(name=LOOMS, stage=stage, **said)
-
-
-def moved(stage, previous_stage, occur_time):
-    return DealStageChanged(stage=stage, previous_stage=previous_stage, occur_time=occur_time)
-
-
-def requiring(*fields):
-    """The starting pipeline, with fields that its second stage and its ends require."""
-    stages = [
-        stage if place == 0 else replace(stage, required_fields=fields)
-        for place, stage in enumerate(STARTING.stages)
-    ]
-    return replace(STARTING, stages=tuple(stages))
-
-
-def fields_of(error):
-    return [violation.field for violation in error.violations]
+from tests.looms_world import ADA, AMOUNT, LOOMS, LOSE, OPENED, WIN, WON, deal, fields_of, move
 
 
 def test_a_deal_is_opened_with_all_that_was_said_of_it():

@@ -4,13 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rapport.common.v1.money_pb2 import Money
 from rapport.deals.v1.events_pb2 import (
-    DealLost,
     DealMovedToPipeline,
     DealOpened,
     DealReopened,
-    DealStageChanged,
     DealWon,
 )
 from rapport.deals.v1.service_pb2 import (
@@ -18,15 +15,12 @@ from rapport.deals.v1.service_pb2 import (
     DEAL_STATE_OPEN,
     DEAL_STATE_WON,
     LoseDealRequest,
-    MoveDealStageRequest,
     MoveDealToPipelineRequest,
     ReopenDealRequest,
     WinDealRequest,
 )
-from rapport.deals.v1.values_pb2 import DealContact
 from services.deals.pipeline import STARTING
 from services.kernel.errors import FailedPrecondition, InvalidArgument
-from services.kernel.testing import Spec
 from tests.deals_world import (
     LOST_STAGE,
     NEGOTIATION,
@@ -38,61 +32,22 @@ from tests.deals_world import (
     at,
     rules,
 )
-
-LOOMS = "deals/looms"
-AMOUNT = Money(amount_minor=120_000, currency="EUR")
-ADA = DealContact(contact="contacts/ada")
-OPENED = DealOpened(
-    display_name="Looms",
-    contact="contacts/ada",
-    contacts=[ADA],
-    amount=AMOUNT,
-    stage=QUALIFICATION,
-    occur_time=ago(10),
+from tests.looms_world import (
+    ADA,
+    AMOUNT,
+    LOOMS,
+    LOSE,
+    LOST,
+    OPENED,
+    OTHER,
+    WIN,
+    WON,
+    deal,
+    fields_of,
+    move,
+    moved,
+    requiring,
 )
-WON = DealWon(
-    stage=QUALIFICATION,
-    amount=AMOUNT,
-    contact="contacts/ada",
-    closing_stage=WON_STAGE,
-    occur_time=ago(1),
-)
-LOST = DealLost(
-    stage=QUALIFICATION,
-    reason="price",
-    amount=AMOUNT,
-    contact="contacts/ada",
-    closing_stage=LOST_STAGE,
-    occur_time=ago(1),
-)
-WIN = WinDealRequest(name=LOOMS, occur_time=ago(1))
-LOSE = LoseDealRequest(name=LOOMS, reason="price", occur_time=ago(1))
-OTHER = replace(STARTING, display_name="Renewals")
-
-
-def deal(**pipelines):
-    return Spec(rules(**pipelines))
-
-
-def move(stage, **said):
-    return MoveDealStageRequest(name=LOOMS, stage=stage, **said)
-
-
-def moved(stage, previous_stage, occur_time):
-    return DealStageChanged(stage=stage, previous_stage=previous_stage, occur_time=occur_time)
-
-
-def requiring(*fields):
-    """The starting pipeline, with fields that its second stage and its ends require."""
-    stages = [
-        stage if place == 0 else replace(stage, required_fields=fields)
-        for place, stage in enumerate(STARTING.stages)
-    ]
-    return replace(STARTING, stages=tuple(stages))
-
-
-def fields_of(error):
-    return [violation.field for violation in error.violations]
 
 
 def test_a_deal_moves_back_and_forth():
