@@ -14,6 +14,9 @@ from services.kernel.rpc.caller import acting_as, current_caller
 from services.kernel.rpc.client import service_config, target_of
 from tests.contract.echo import ECHO, response, world
 
+# By then it is long until the next attempt to connect.
+CONNECTIONS_GIVEN_UP = 50
+
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -166,6 +169,27 @@ async def test_a_harmless_call_survives_the_restart_of_its_peer(echo_world, free
     await second.stop(grace_s=0)
 
     assert answered.events[0].position == 2
+
+
+async def test_a_channel_does_not_wait_for_what_another_one_gave_up(echo_world, free_port):
+    caller = echo_world.caller("echo.*")
+    address = f"127.0.0.1:{free_port}"
+    vain = await echo_world.peer(lambda: caller, address=address)
+    for _ in range(CONNECTIONS_GIVEN_UP):
+        with pytest.raises(errors.Unavailable):
+            await vain.set(ReadLogRequest(), timeout=5)
+    late = echo_world.new_server(address)
+    await late.start()
+    fresh = await echo_world.peer(lambda: caller, address=address)
+
+    async def answer(_):
+        return response(1)
+
+    echo_world.echo.set = answer
+    answered = await fresh.set(ReadLogRequest(), timeout=5)
+    await late.stop(grace_s=0)
+
+    assert answered.events[0].position == 1
 
 
 async def test_no_time_is_wasted_when_none_is_left(echo_world):

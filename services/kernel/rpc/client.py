@@ -181,6 +181,8 @@ def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.ai
             # Named for back-off, but it is how long a connection attempt may take.
             ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
+            # Else a new channel would share what an older one to the same address gave up for now.
+            ("grpc.use_local_subchannel_pool", 1),
             # A proxy for the web is no way to a peer.
             ("grpc.enable_http_proxy", 0),
         ],
