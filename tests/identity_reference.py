@@ -34,7 +34,7 @@ class Expected:
     profile_of: dict = field(default_factory=dict)  # node -> profile or None
     atoms: dict = field(default_factory=dict)  # node -> (first key, count, last time)
     traits: dict = field(default_factory=dict)  # profile -> {name: value}
-    times: dict = field(default_factory=dict)  # profile -> (create, last activity)
+    wholes: dict = field(default_factory=dict)  # profile -> (create, last activity, activities)
     rejected: set = field(default_factory=set)
     values: dict = field(default_factory=dict)  # node -> (type, value)
     verdicts: dict = field(default_factory=dict)  # pair -> (kind, is the link rejected)
@@ -199,9 +199,10 @@ def _resolve_workspace(facts, verdicts, result):
         for node in cluster:
             result.profile_of[node] = birth
         if birth is not None:
-            result.times[birth] = (
+            result.wholes[birth] = (
                 received_at(min(fact.key for fact in own)),
                 max(fact.occur_time for fact in own),
+                len(own),
             )
             result.traits[birth] = _last_words(own)
     for node, own in atoms.items():

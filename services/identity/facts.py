@@ -41,6 +41,14 @@ from services.identity.identifiers import (
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
 from services.kernel.log.recorded import Recorded, utc
 
+EVENTS = "events"
+CONTACTS = "contacts"
+DEALS = "deals"
+_SERVICES = {
+    TimelineKind.TIMELINE_KIND_CONTACT: CONTACTS,
+    TimelineKind.TIMELINE_KIND_DEAL: DEALS,
+}
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -50,6 +58,7 @@ _GROUP = CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP
 _ALIAS = CustomerEventType.CUSTOMER_EVENT_TYPE_ALIAS
 _ACCOUNT = CustomerEventType.CUSTOMER_EVENT_TYPE_ACCOUNT
 _CUSTOMER_EVENT = TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT
+_MEMBERSHIP = TimelineKind.TIMELINE_KIND_MEMBERSHIP
 _READABLE = {
     _IDENTIFY: "Person Identified",
     CustomerEventType.CUSTOMER_EVENT_TYPE_PAGE: "Page Viewed",
@@ -65,10 +74,11 @@ _DESCRIBING = frozenset({_IDENTIFY, _GROUP, _ACCOUNT})
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What the timeline shows of a fact."""
+    """What the timeline shows of a fact; `source` is a customer event's, or the service's name."""
 
     kind: TimelineKind.ValueType
     name: str
+    source: str
     resource: str
     details: str
 
@@ -192,8 +202,9 @@ def _customer_activity(sent: CustomerEvent) -> Activity:
     has_left = sent.ends_membership and sent.type == _GROUP
     details = sent.traits if sent.type in _DESCRIBING else sent.properties
     return Activity(
-        kind=_CUSTOMER_EVENT,
+        kind=_MEMBERSHIP if sent.type == _GROUP else _CUSTOMER_EVENT,
         name=_GROUP_LEFT if has_left else _READABLE.get(sent.type) or sent.name,
+        source=sent.source or EVENTS,
         resource=resource_of(sent.message_id),
         details=details or "{}",
     )
@@ -281,7 +292,7 @@ def _crm_fact(
         occur_time=event.occur_time,
         atom=found.node,
         identifiers=(found,),
-        activity=Activity(kind, _ACTIVITIES[type(event.event)], resource, details),
+        activity=Activity(kind, _ACTIVITIES[type(event.event)], _SERVICES[kind], resource, details),
         traits=traits,
         asserted=asserted,
     )

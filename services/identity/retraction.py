@@ -22,7 +22,10 @@ from services.identity.graph import Edge
 from services.identity.traits import Traits
 from services.kernel.log.recorded import Recorded
 
-_CUSTOMER_EVENT = TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT
+# What a source can have sent, and an import can have brought.
+_SENT = frozenset(
+    {TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT, TimelineKind.TIMELINE_KIND_MEMBERSHIP}
+)
 
 Message = tuple[str, str]  # workspace, message id
 Seen = tuple[tuple[str, bool], ...]  # the nodes of the weaker identifiers, each with `is_link`
@@ -75,7 +78,7 @@ class Lost:
 
 def said_by(fact: Fact) -> bytes | None:
     """Returns, in short, what a fact says beside its activity, if it is anything."""
-    if fact.activity.kind != _CUSTOMER_EVENT:
+    if fact.activity.kind not in _SENT:
         return None
     links = fact.links
     seen = [(known.node, (known.node, fact.atom) in links) for known in fact.identifiers[1:]]

@@ -22,6 +22,10 @@ from tests.identity_world import apply, create
 
 HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.json"))
 
+# What the first release showed; later ones show more beside it.
+SHOWN_OF_A_PROFILE = ("name", "identifiers", "createTime", "lastActivityTime")
+SHOWN_OF_A_TRAIT = ("value", "occurTime")
+
 
 async def led_to(database, envelopes):
     """What today's code makes of facts, one by one."""
@@ -40,7 +44,7 @@ async def led_to(database, envelopes):
 
 
 def as_far_as_then(found, history):
-    """What is found, without the traits that are computed today and were not by that release."""
+    """What is found, without what is told or computed today and was not by that release."""
     spoken = {change["trait"] for fact in history["told"] for change in fact.get("changes", ())}
     told = []
     for fact in found["told"]:
@@ -53,8 +57,12 @@ def as_far_as_then(found, history):
     profiles = []
     for profile in found["profiles"]:
         traits = profile.get("traits", {})
-        kept = {name: said for name, said in traits.items() if is_known(name, spoken)}
-        others = {name: value for name, value in profile.items() if name != "traits"}
+        kept = {
+            name: {shown: said[shown] for shown in SHOWN_OF_A_TRAIT if shown in said}
+            for name, said in traits.items()
+            if is_known(name, spoken)
+        }
+        others = {name: profile[name] for name in SHOWN_OF_A_PROFILE if name in profile}
         profiles.append({**others, "traits": kept} if kept else others)
     return {"told": told, "profiles": profiles}
 

@@ -14,20 +14,23 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from asyncpg import Pool
+from asyncpg import Pool, Record
 
 from rapport.identity.v1.service_pb2 import (
+    BatchGetProfilesResponse,
     Identifier,
     ListProfilesRequest,
     ListProfilesResponse,
+    NamedProfile,
     Profile,
     Trait,
 )
 from services.identity.changes import name_of
+from services.identity.facts import DEALS
 from services.identity.identifiers import CONTACT_ID, TYPES, identifier
 from services.identity.projections import deal_words
 from services.identity.stakes import Stake, computed
-from services.identity.traits import Said, later
+from services.identity.traits import Said
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
@@ -40,16 +43,21 @@ create table {schema}.profiles (
     profile text collate "C" not null,
     create_time timestamptz not null,
     last_activity_time timestamptz not null,
+    activity_count bigint not null,
     traits jsonb not null,
     primary key (workspace, profile)
 ) with (fillfactor = 70);
 """
 
 _SAVE = """
-insert into {schema}.profiles (workspace, profile, create_time, last_activity_time, traits)
-select *, '{{}}'::jsonb from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+insert into {schema}.profiles (
+    workspace, profile, create_time, last_activity_time, activity_count, traits
+)
+select *, '{{}}'::jsonb
+from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
 on conflict (workspace, profile) do update set
-    create_time = excluded.create_time, last_activity_time = excluded.last_activity_time
+    create_time = excluded.create_time, last_activity_time = excluded.last_activity_time,
+    activity_count = excluded.activity_count
 """
 
 _SAVE_TRAITS = """
@@ -66,32 +74,58 @@ where p.workspace = gone.workspace and p.profile = gone.profile
 
 _PROFILE_OF_NODE = "select profile from profiles.nodes where workspace = $1 and node = $2"
 
-_ROW = """
-select profile, create_time, last_activity_time from profiles.profiles
-where workspace = $1 and profile = $2
+_PROFILES_OF_NODES = """
+select node, profile from profiles.nodes
+where workspace = $1 and node = any($2::text[]) and profile is not null
 """
+
+_SHOWN = "profile, create_time, last_activity_time, activity_count"
+
+_ROWS = f"select {_SHOWN} from profiles.profiles where workspace = $1 and profile = any($2::text[])"
 
 _IDENTIFIERS = """
 select profile, type, value, node
 from profiles.nodes where workspace = $1 and profile = any($2::text[])
 """
 
+# Who said it is not kept with a trait: the last word is that of an activity in the timeline.
 _TRAITS = """
-select n.profile, t.trait, t.value, t.occur_time, t.key
-from profiles.nodes n join profiles.traits t using (workspace, node)
-where n.workspace = $1 and n.profile = any($2::text[])
+select said.profile, said.trait, said.value, said.occur_time,
+    t.source, t.activity_id, t.resource, t.receive_time
+from (
+    select distinct on (n.profile, t.trait)
+        n.profile, n.node, t.trait, t.value, t.occur_time, t.key
+    from profiles.nodes n join profiles.traits t using (workspace, node)
+    where n.workspace = $1 and n.profile = any($2::text[])
+    order by n.profile, t.trait, t.occur_time desc, t.key desc
+) said
+join profiles.timeline t on t.workspace = $1 and t.node = said.node
+    and t.occur_time = said.occur_time
+    and t.activity_id = encode(substr(said.key, 9), 'hex')::uuid
+where said.value is not null
 """
+
+# Asked only where a filter names them.
+_LISTED = """(
+    select p.*, array(
+        select n.type from profiles.nodes n
+        where n.workspace = p.workspace and n.profile = p.profile
+    ) as identifier_types
+    from profiles.profiles p
+) as listed"""
 
 LISTING = Listing(
     method="ListProfiles",
     # No positions: the id is never changed, so a walk along it needs none.
-    table=Table("profiles.profiles", key="profile", positions=None),
-    columns="profile, create_time, last_activity_time",
+    table=Table(_LISTED, key="profile", positions=None),
+    columns=_SHOWN,
     fields=Fields(
         {
             "traits": Field("traits", Kind.STRUCT),
             "create_time": Field("create_time", Kind.TIMESTAMP, nullable=False),
             "last_activity_time": Field("last_activity_time", Kind.TIMESTAMP, nullable=False),
+            "activity_count": Field("activity_count", Kind.INTEGER, nullable=False),
+            "identifier_types": Field("identifier_types", Kind.TEXT_LIST, nullable=False),
         }
     ),
 )
@@ -100,19 +134,20 @@ _COLLECTION = "profiles/"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 ProfilePlace = tuple[str, str]  # workspace, profile
+Whole = tuple[datetime, datetime, int]  # when it began and was last active, how many activities
 
 
 async def save_profiles(
     tx: Tx,
     schema: str,
     *,
-    times: Mapping[ProfilePlace, tuple[datetime, datetime]],
+    wholes: Mapping[ProfilePlace, Whole],
     traits: Mapping[ProfilePlace, Mapping[str, Said]],
     gone: Sequence[ProfilePlace],
 ) -> None:
     """Saves when profiles began and were last active, and the traits of those that changed."""
-    if times:
-        rows = [(*place, *both) for place, both in sorted(times.items())]
+    if wholes:
+        rows = [(*place, *whole) for place, whole in sorted(wholes.items())]
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     if traits:
         texts = [(*place, _json(traits[place])) for place in sorted(traits)]
@@ -139,11 +174,31 @@ async def get_profile(pool: Pool, workspace: str, name: str) -> Profile:
     """Returns the profile a name leads to; raises InvalidArgument or NotFound."""
     profile = await find_profile_id(pool, workspace, name)
     async with snapshot(pool) as connection:
-        row = await connection.fetchrow(_ROW, workspace, profile)
-        if row is not None:
-            return (await _filled(connection, workspace, [row]))[0]
+        rows = await connection.fetch(_ROWS, workspace, [profile])
+        if rows:
+            return (await _filled(connection, workspace, rows))[0]
     # It was absorbed in between, which is as rare as it sounds.
     return await get_profile(pool, workspace, name)
+
+
+async def batch_get_profiles(
+    pool: Pool, workspace: str, names: Sequence[str]
+) -> BatchGetProfilesResponse:
+    """Returns what names lead to, at one moment; raises InvalidArgument."""
+    nodes = {name: _node_or_none(workspace, name) for name in names}
+    asked = sorted({node for node in nodes.values() if node is not None})
+    async with snapshot(pool) as connection:
+        found = await connection.fetch(_PROFILES_OF_NODES, workspace, asked)
+        leads_to: dict[str | None, str] = {row["node"]: row["profile"] for row in found}
+        rows = await connection.fetch(_ROWS, workspace, sorted(set(leads_to.values())))
+        filled = await _filled(connection, workspace, rows)
+    by_id = {row["profile"]: profile for row, profile in zip(rows, filled, strict=True)}
+    return BatchGetProfilesResponse(
+        profiles=[
+            NamedProfile(name=name, profile=by_id.get(leads_to.get(nodes[name], "")))
+            for name in names
+        ]
+    )
 
 
 async def list_profiles(
@@ -179,6 +234,14 @@ def node_named(workspace: str, name: str) -> str:
     return found.node
 
 
+def _node_or_none(workspace: str, name: str) -> str | None:
+    """Returns the node that a name means; None for a value that points to nobody."""
+    try:
+        return node_named(workspace, name)
+    except NotFound:
+        return None
+
+
 @asynccontextmanager
 async def snapshot(pool: Pool) -> AsyncIterator[Tx]:
     """A transaction that sees one moment."""
@@ -198,9 +261,9 @@ async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[P
         identifiers[profile].append(Identifier(type=type_name, value=value))
         if type_name == CONTACT_ID:
             contacts[node] = profile
-    traits: dict[str, dict[str, Said]] = defaultdict(dict)
-    for profile, name, *said in await connection.fetch(_TRAITS, workspace, ids):
-        traits[profile][name] = later(traits[profile].get(name), Said(*said))
+    traits: dict[str, dict[str, Trait]] = defaultdict(dict)
+    for row in await connection.fetch(_TRAITS, workspace, ids):
+        traits[row["profile"]][row["trait"]] = _trait(row)
     for profile, made in (await _of_deals(connection, workspace, contacts)).items():
         traits[profile] |= made
     return [
@@ -210,28 +273,48 @@ async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[P
                 identifiers[row["profile"]],
                 key=lambda known: (TYPES[known.type].rank, known.value),
             ),
-            traits={
-                name: Trait(value=said.value, occur_time=timestamp_of(said.occur_time))
-                for name, said in traits[row["profile"]].items()
-                if said.value is not None
-            },
+            traits=traits[row["profile"]],
             create_time=timestamp_of(row["create_time"]),
             last_activity_time=timestamp_of(row["last_activity_time"]),
+            activity_count=row["activity_count"],
         )
         for row in rows
     ]
 
 
+def _trait(row: Record) -> Trait:
+    return Trait(
+        value=row["value"],
+        occur_time=timestamp_of(row["occur_time"]),
+        source=row["source"],
+        activity_id=str(row["activity_id"]),
+        resource=row["resource"],
+        receive_time=timestamp_of(row["receive_time"]),
+    )
+
+
 async def _of_deals(
     connection: Tx, workspace: str, contacts: Mapping[str, str]
-) -> dict[str, dict[str, Said]]:
+) -> dict[str, dict[str, Trait]]:
     """Returns the traits that deals make, by profile; `contacts` are the profiles of contacts."""
     places = [(workspace, node) for node in contacts]
     _, stakes = await deal_words.load_stakes(connection, "profiles", places)
     owned: dict[str, list[Stake]] = defaultdict(list)
     for node, profile in contacts.items():
         owned[profile] += stakes.get(node, ())
-    return {profile: computed(found) for profile, found in owned.items()}
+    return {
+        profile: {
+            name: Trait(
+                value=said.value,
+                occur_time=timestamp_of(said.occur_time),
+                source=DEALS,
+                is_computed=True,
+            )
+            for name, said in computed(found).items()
+            if said.value is not None
+        }
+        for profile, found in owned.items()
+    }
 
 
 def _json(traits: Mapping[str, Said]) -> str:

@@ -106,17 +106,18 @@ class Step:
         for atom, profile in self.after.items():
             if profile in changed:
                 members[profile].append(self.touched.atoms[atom])
-        times = {
+        wholes = {
             (workspaces[profile], profile): (
                 received_at(min(atom.first_key for atom in found)),
                 max(atom.last_activity_time for atom in found),
+                sum(atom.activities for atom in found),
             )
             for profile, found in members.items()
         }
         await profiles.save_profiles(
             tx,
             schema,
-            times=times,
+            wholes=wholes,
             traits={(workspaces[profile], profile): said for profile, said in traits.items()},
             gone=[(workspaces[profile], profile) for profile in ended],
         )

@@ -17,10 +17,11 @@ from rapport.identity.v1.service_pb2 import (
     ListTimelineRequest,
     ListTimelineResponse,
     TimelineEntry,
+    TimelineKind,
 )
 from services.identity.facts import Fact, key_of, resource_of
 from services.identity.retraction import Kept, Lost, Message, said_by
-from services.kernel.lists.filter import Field, Kind
+from services.kernel.lists.filter import Arguments, Field, Fields, Kind
 from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
 from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from services.kernel.log.recorded import Recorded, timestamp_of
@@ -36,6 +37,7 @@ create table {schema}.timeline (
     kind smallint not null,
     is_imported boolean not null,
     activity text not null,
+    source text not null,
     resource text not null,
     details text not null,
     said bytea,
@@ -55,6 +57,7 @@ _COLUMNS = (
     "kind",
     "is_imported",
     "activity",
+    "source",
     "resource",
     "details",
     "said",
@@ -64,7 +67,7 @@ _ADD = f"""
 insert into {{schema}}.timeline ({", ".join(_COLUMNS)})
 select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[],
                      $6::smallint[], $7::boolean[], $8::text[], $9::text[], $10::text[],
-                     $11::bytea[])
+                     $11::text[], $12::bytea[])
 on conflict do nothing
 returning activity_id
 """
@@ -88,10 +91,10 @@ _NEWEST = """
 select t.*
 from profiles.nodes n
 cross join lateral (
-    select occur_time, activity_id, kind, activity, resource, details
+    select {shown}
     from profiles.timeline
     where workspace = n.workspace and node = n.node
-        and (occur_time, activity_id) < ($3::timestamptz, $4::uuid)
+        and (occur_time, activity_id) < ($3::timestamptz, $4::uuid) and {wanted}
     order by occur_time desc, activity_id desc
     limit $5
 ) t
@@ -99,6 +102,20 @@ where n.workspace = $1 and n.profile = $2
 order by occur_time desc, activity_id desc
 limit $5
 """
+
+_SHOWN = "occur_time, receive_time, activity_id, kind, activity, source, resource, details"
+
+FIELDS = Fields(
+    {
+        "kind": Field("kind", Kind.ENUM, values=dict(TimelineKind.items()), nullable=False),
+        "activity": Field("activity", Kind.TEXT, nullable=False),
+        "source": Field("source", Kind.TEXT, nullable=False),
+        "resource": Field("resource", Kind.TEXT, nullable=False),
+        "occur_time": Field("occur_time", Kind.TIMESTAMP, nullable=False),
+        "receive_time": Field("receive_time", Kind.TIMESTAMP, nullable=False),
+    },
+    searched=("activity",),
+)
 
 _CURSOR = (
     Field("occur_time", Kind.TIMESTAMP, nullable=False),
@@ -160,31 +177,36 @@ async def list_timeline(
 ) -> ListTimelineResponse:
     """Returns a page of a profile's timeline, newest first."""
     # Bound to the name that was asked for: a merge in the middle of a walk does not end it.
-    fingerprint = fingerprint_of("ListTimeline", workspace, request.name)
+    wanted = FIELDS.filter(request.filter)
+    fingerprint = fingerprint_of("ListTimeline", workspace, request.name, wanted.text)
     before: tuple[object, ...] = _BEFORE_ALL
     if request.page_token:
         token = PageToken.decoded(request.page_token, fingerprint, _CURSOR)
         before = (token.values[0], _activity_id(token.values[1]))
     size = min(request.page_size, PAGE_SIZE_MAX) or PAGE_SIZE_DEFAULT
-    rows = await pool.fetch(_NEWEST, workspace, profile, *before, size + 1)
-    entries = [
-        TimelineEntry(
-            activity_id=str(row["activity_id"]),
-            kind=row["kind"],
-            activity=row["activity"],
-            resource=row["resource"],
-            occur_time=timestamp_of(row["occur_time"]),
-            details=row["details"],
-        )
-        for row in rows[:size]
-    ]
-    response = ListTimelineResponse(entries=entries)
+    arguments = Arguments((workspace, profile, *before, size + 1))
+    statement = _NEWEST.format(shown=_SHOWN, wanted=wanted.sql(arguments))
+    rows = await pool.fetch(statement, *arguments.values)
+    response = ListTimelineResponse(entries=[_entry(row) for row in rows[:size]])
     if len(rows) > size:
         last = rows[size - 1]
         values = (last["occur_time"], str(last["activity_id"]))
         token = PageToken(fingerprint, positions=(), is_moved=False, values=values)
         response.next_page_token = token.encoded(_CURSOR)
     return response
+
+
+def _entry(row: Record) -> TimelineEntry:
+    return TimelineEntry(
+        activity_id=str(row["activity_id"]),
+        kind=row["kind"],
+        activity=row["activity"],
+        source=row["source"],
+        resource=row["resource"],
+        occur_time=timestamp_of(row["occur_time"]),
+        receive_time=timestamp_of(row["receive_time"]),
+        details=row["details"],
+    )
 
 
 def _row(fact: Fact) -> tuple[object, ...]:
@@ -197,6 +219,7 @@ def _row(fact: Fact) -> tuple[object, ...]:
         fact.activity.kind,
         fact.is_imported,
         fact.activity.name,
+        fact.activity.source,
         fact.activity.resource,
         fact.activity.details,
         said_by(fact),

@@ -46,7 +46,7 @@ class ProfilesView:
     """Keeps the tables."""
 
     name = "profiles"
-    shape = 4
+    shape = 5
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)

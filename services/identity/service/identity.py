@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rapport.identity.v1.service_pb2 import (
+    BatchGetProfilesRequest,
+    BatchGetProfilesResponse,
     GetProfileRequest,
     GetProfileResponse,
     ListProfilesRequest,
@@ -15,6 +17,7 @@ from rapport.identity.v1.service_pb2 import (
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceServicer
 from services.identity.projections import (
     ProfilesView,
+    batch_get_profiles,
     find_profile_id,
     get_profile,
     list_profiles,
@@ -34,6 +37,12 @@ class IdentityService(IdentityServiceServicer):
         workspace = await self._fresh_workspace(request.read_token)
         profile = await get_profile(self._kernel.pool, workspace, request.name)
         return GetProfileResponse(profile=profile)
+
+    async def BatchGetProfiles(
+        self, request: BatchGetProfilesRequest, _: Any
+    ) -> BatchGetProfilesResponse:
+        workspace = await self._fresh_workspace(request.read_token)
+        return await batch_get_profiles(self._kernel.pool, workspace, request.names)
 
     async def ListProfiles(self, request: ListProfilesRequest, _: Any) -> ListProfilesResponse:
         workspace = await self._fresh_workspace(request.read_token)

@@ -8,6 +8,7 @@ import pytest
 
 from rapport.identity.v1.service_pb2 import ListProfilesRequest, ListTimelineRequest
 from services.identity.projections import (
+    batch_get_profiles,
     find_profile_id,
     get_profile,
     list_profiles,
@@ -32,6 +33,13 @@ class People:
 
     async def profile(self, name, workspace="acme"):
         return await get_profile(self.pool, workspace, f"profiles/{name}")
+
+    async def profiles(self, *names):
+        """What several names lead to, by each."""
+        asked = [f"profiles/{name}" for name in names]
+        found = (await batch_get_profiles(self.pool, "acme", asked)).profiles
+        assert asked == [each.name for each in found]
+        return [each.profile if each.HasField("profile") else None for each in found]
 
     async def identifiers(self, name):
         """What leads to a profile, e.g. {"user_id:u1"}."""

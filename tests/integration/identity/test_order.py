@@ -116,7 +116,9 @@ async def assert_tables(connection, schema, wanted):
         wanted.verdicts
     )
     rows = await connection.fetch(f"select * from {schema}.profiles")
-    assert {r["profile"]: (r["create_time"], r["last_activity_time"]) for r in rows} == wanted.times
+    assert {
+        r["profile"]: (r["create_time"], r["last_activity_time"], r["activity_count"]) for r in rows
+    } == wanted.wholes
     assert {r["profile"]: json.loads(r["traits"]) for r in rows} == {
         profile: {name: json.loads(value) for name, value in traits.items()}
         for profile, traits in wanted.traits.items()
@@ -128,7 +130,7 @@ def assert_told(reader, wanted):
     assert {
         atom: f"profiles/{wanted.profile_of[atom]}" for atom in wanted.atoms
     } == reader.profile_of
-    assert {f"profiles/{profile}" for profile in wanted.times} == reader.profiles
+    assert {f"profiles/{profile}" for profile in wanted.wholes} == reader.profiles
     assert {atom: count for atom, (_, count, _) in wanted.atoms.items()} == {
         atom: len(done) for atom, done in reader.activities.items()
     }
