@@ -22,9 +22,9 @@ from rapport.deals.v1.events_pb2 import (
 )
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from rapport.identity.v1.events_pb2 import IdentifiersCut, IdentifiersLinked, VerdictCleared
-from services.identity import graph
 from services.identity.facts import key_of, read_fact, received_at
-from services.identity.identifiers import TYPES, node_of
+from services.identity.identifiers import node_of
+from services.identity.rules import DEFAULT
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Expected:
     verdicts: dict = field(default_factory=dict)  # pair -> (kind, is the link rejected)
 
 
-def facts_of(events):
+def facts_of(events, rules=DEFAULT):
     """The facts of events, each once, without those that are taken back behind them."""
     contacts = contacts_of(events)
-    read = {event.event_id: read_fact(event, contacts) for event in still_true(events)}
+    read = {event.event_id: read_fact(rules, event, contacts) for event in still_true(events)}
     return [fact for fact in read.values() if fact is not None]
 
 
@@ -90,15 +90,15 @@ def still_true(events):
     return [event for stream in streams.values() for event in stream]
 
 
-def expected(events):
-    """The profiles that follow from a set of events."""
+def expected(events, rules=DEFAULT):
+    """The profiles that follow from a set of events by some rules."""
     result = Expected()
     by_workspace = defaultdict(list)
-    for fact in facts_of(events):
+    for fact in facts_of(events, rules):
         by_workspace[fact.workspace].append(fact)
     verdicts = verdicts_of(events)
     for workspace, facts in by_workspace.items():
-        _resolve_workspace(facts, verdicts.get(workspace, {}), result)
+        _resolve_workspace(rules, facts, verdicts.get(workspace, {}), result)
     for told in verdicts.values():
         for pair, (kind, _) in told.items():
             result.verdicts.setdefault(pair, (kind, False))
@@ -178,15 +178,14 @@ def _told_of(deals):
     return made
 
 
-def _resolve_workspace(facts, verdicts, result):
-    keys, links, values = _edges(facts, result)
+def _resolve_workspace(rules, facts, verdicts, result):
+    keys, links, values = _edges(rules, facts)
     result.values |= values
     live = {pair: told for pair, told in verdicts.items() if set(pair) <= values.keys()}
     judged = {pair: key for pair, (kind, key) in live.items() if kind == 1}
     cuts = {frozenset(pair) for pair, (kind, _) in live.items() if kind == 2}
-    clusters, rejected = reference_resolve(
-        {node: kind for node, (kind, _) in values.items()}, keys, links, judged, cuts
-    )
+    types = {node: kind for node, (kind, _) in values.items()}
+    clusters, rejected = reference_resolve(rules, types, keys, links, judged, cuts)
     result.rejected |= rejected & keys.keys()
     for pair, (kind, _) in live.items():
         result.verdicts[pair] = kind, kind == 1 and pair in rejected
@@ -213,12 +212,12 @@ def _resolve_workspace(facts, verdicts, result):
         )
 
 
-def _edges(facts, result):
+def _edges(rules, facts):
     """Every pair with its smallest key, the pairs that are links, and the live nodes."""
     keys, links, values = {}, set(), {}
     last = {}
     for fact in facts:
-        strong = min(fact.identifiers, key=lambda known: (TYPES[known.type].rank, known.node))
+        strong = min(fact.identifiers, key=lambda known: (rules.rank(known.type), known.node))
         for known in fact.identifiers:
             values[known.node] = (known.type, known.value)
             if known != strong:
@@ -236,7 +235,7 @@ def _edges(facts, result):
     return keys, links, values
 
 
-def reference_resolve(types, keys, links, judged=(), cuts=()):
+def reference_resolve(rules, types, keys, links, judged=(), cuts=()):
     """Clusters and rejected pairs, by asking of every union whether it is valid as a whole.
 
     `judged` are the keys of the links that people made, `cuts` the pairs that they keep apart.
@@ -250,12 +249,12 @@ def reference_resolve(types, keys, links, judged=(), cuts=()):
         pair, key, is_link = way
         if is_link:
             return (0, key, pair)
-        return (1, *(TYPES[types[node]].rank for node in pair), key, pair)
+        return (1, *(rules.rank(types[node]) for node in pair), key, pair)
 
     for pair, _, is_link in sorted(ways, key=place):
         one, other = (cluster_of[node] for node in pair)
         union = one | other
-        if one != other and not _is_valid(union, types, joined_links, cuts, is_link=is_link):
+        if one != other and not _is_valid(rules, union, types, joined_links, cuts, is_link):
             rejected.add(pair)
             continue
         if is_link:
@@ -267,12 +266,12 @@ def reference_resolve(types, keys, links, judged=(), cuts=()):
     return clusters, rejected
 
 
-def _is_valid(nodes, types, links, cuts, *, is_link):
-    if len(nodes) > graph.CLUSTER_NODES_MAX or any(cut <= nodes for cut in cuts):
+def _is_valid(rules, nodes, types, links, cuts, is_link):
+    if len(nodes) > rules.nodes_max or any(cut <= nodes for cut in cuts):
         return False
     units = _units(nodes, links)
-    for name, known in TYPES.items():
-        of_type = [unit for unit in units if any(types[node] == name for node in unit)]
+    for known in rules.types:
+        of_type = [unit for unit in units if any(types[node] == known.name for node in unit)]
         if known.limit is not None and len(of_type) > known.limit:
             return is_link
     return True

@@ -39,6 +39,7 @@ from rapport.identity.v1.events_pb2 import (
 )
 from services.identity.identifiers import identifier
 from services.identity.projections import ProfilesView
+from services.identity.rules import DEFAULT
 from services.identity.verdicts import pair_id
 from services.kernel.log.recorded import Recorded
 
@@ -130,7 +131,7 @@ class Facts:
         return self._verdict(VerdictCleared, one, other, **times)
 
     def _verdict(self, fact, *pair, reason="so it is", **times):
-        known = sorted(identifier(self.workspace, *each) for each in pair)
+        known = sorted(identifier(DEFAULT, self.workspace, *each) for each in pair)
         one, other = (JudgedIdentifier(type=each.type, node=each.node) for each in known)
         return self.event(
             f"verdict-{pair_id(*known)}", fact(one=one, other=other, reason=reason), **times
@@ -389,7 +390,11 @@ async def create(connection, schema):
     await connection.execute(ProfilesView().tables(schema))
 
 
-async def apply(connection, events, schema="profiles"):
-    """Applies one batch in one transaction; returns the changes."""
+async def apply(connection, events, schema="profiles", rules=DEFAULT):
+    """Applies one batch in one transaction, by some rules; returns the changes."""
+
+    async def in_force(_tx, _schema, workspaces):
+        return dict.fromkeys(workspaces, rules)
+
     async with connection.transaction():
-        return await ProfilesView().apply(connection, schema, events)
+        return await ProfilesView(in_force).apply(connection, schema, events)

@@ -29,15 +29,8 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
 from services.identity.graph import Edge
-from services.identity.identifiers import (
-    ANONYMOUS_ID,
-    CONTACT_ID,
-    EMAIL,
-    PHONE,
-    USER_ID,
-    Identifier,
-    identifier,
-)
+from services.identity.identifiers import Identifier, identifier
+from services.identity.rules import ANONYMOUS_ID, CONTACT_ID, EMAIL, PHONE, USER_ID, Rules
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
 from services.kernel.log.recorded import Recorded, utc
 
@@ -152,16 +145,16 @@ def deal_of(event: Recorded) -> Deal | None:
     return event.workspace, id_of(event.stream)
 
 
-def read_fact(event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
+def read_fact(rules: Rules, event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
     """Reads what an event says about a person, or None when it is about nobody.
 
     `contacts` tells, by the ids of facts of deals, the contact ids that these are about.
     """
     reader = _READERS.get(type(event.event))
-    return None if reader is None else reader(event, contacts)
+    return None if reader is None else reader(rules, event, contacts)
 
 
-def _customer_event(event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
+def _customer_event(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     recorded: Any = event.event
     sent: CustomerEvent = recorded.customer_event
     received = utc(sent.receive_time) if sent.HasField("receive_time") else event.record_time
@@ -180,8 +173,8 @@ def _customer_event(event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     if sent.type == _ALIAS:
         # Nothing tells whether the old id was a known person's or a browser's, so it is both.
         raw += [(USER_ID, sent.previous_id), (ANONYMOUS_ID, sent.previous_id)]
-        links = _aliased(event.workspace, sent)
-    identifiers = _live(event.workspace, raw)
+        links = _aliased(rules, event.workspace, sent)
+    identifiers = _live(rules, event.workspace, raw)
     if not identifiers:
         return None
     return Fact(
@@ -215,17 +208,17 @@ def resource_of(message_id: str) -> str:
     return f"customerEvents/{message_id}"
 
 
-def _aliased(workspace: str, sent: CustomerEvent) -> frozenset[tuple[str, str]]:
+def _aliased(rules: Rules, workspace: str, sent: CustomerEvent) -> frozenset[tuple[str, str]]:
     """Returns the pair of user ids that an alias declares one person, the weaker first."""
-    now = identifier(workspace, USER_ID, sent.user_id)
-    before = identifier(workspace, USER_ID, sent.previous_id)
+    now = identifier(rules, workspace, USER_ID, sent.user_id)
+    before = identifier(rules, workspace, USER_ID, sent.previous_id)
     if now is None or before is None or now == before:
         return frozenset()
     strong, weak = sorted((now.node, before.node))
     return frozenset({(weak, strong)})
 
 
-def _contact(event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
+def _contact(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     contact_id = id_of(event.stream)
     change: Any = event.event
     said: dict[str, str | None] = {}
@@ -251,20 +244,24 @@ def _contact(event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
         case ContactArchived():
             slots = {EMAIL: "", PHONE: ""}
     return _crm_fact(
+        rules,
         event,
         contact_id,
         TimelineKind.TIMELINE_KIND_CONTACT,
         resource=f"contacts/{contact_id}",
         traits=traits_of_texts(said),
-        asserted={slot: identifier(event.workspace, slot, raw) for slot, raw in slots.items()},
+        asserted={
+            slot: identifier(rules, event.workspace, slot, raw) for slot, raw in slots.items()
+        },
     )
 
 
-def _deal(event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
+def _deal(rules: Rules, event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
     contact_id = contacts.get(event.event_id)
     if not contact_id:
         return None
     return _crm_fact(
+        rules,
         event,
         contact_id,
         TimelineKind.TIMELINE_KIND_DEAL,
@@ -273,6 +270,7 @@ def _deal(event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
 
 
 def _crm_fact(
+    rules: Rules,
     event: Recorded,
     contact_id: str,
     kind: TimelineKind.ValueType,
@@ -281,7 +279,7 @@ def _crm_fact(
     traits: Traits = (),
     asserted: Mapping[str, Identifier | None] | None = None,
 ) -> Fact | None:
-    found = identifier(event.workspace, CONTACT_ID, contact_id)
+    found = identifier(rules, event.workspace, CONTACT_ID, contact_id)
     if found is None:
         return None
     details = MessageToJson(event.event, indent=None)
@@ -298,9 +296,9 @@ def _crm_fact(
     )
 
 
-def _live(workspace: str, raw: list[tuple[str, str]]) -> tuple[Identifier, ...]:
+def _live(rules: Rules, workspace: str, raw: list[tuple[str, str]]) -> tuple[Identifier, ...]:
     """Returns the live identifiers among raw values, each once, the strongest first."""
-    found = {identifier(workspace, name, value) for name, value in raw if value}
+    found = {identifier(rules, workspace, name, value) for name, value in raw if value}
     return tuple(sorted(known for known in found if known is not None))
 
 
@@ -325,7 +323,9 @@ _OF_DEALS: dict[type[Message], str] = {
 
 _ACTIVITIES = _OF_CONTACTS | _OF_DEALS
 
-_READERS: dict[type[Message], Callable[[Recorded, Mapping[UUID, str]], Fact | None]] = {
+Reader = Callable[[Rules, Recorded, Mapping[UUID, str]], Fact | None]
+
+_READERS: dict[type[Message], Reader] = {
     CustomerEventRecorded: _customer_event,
     **dict.fromkeys(_OF_CONTACTS, _contact),
     **dict.fromkeys(_OF_DEALS, _deal),

@@ -1,10 +1,10 @@
 """Who is one person: resolves identifiers (nodes) and what connects them (edges) into clusters.
 
-`resolve` is the definition: a pure function of the set of nodes and edges. It joins along the
-edges in one canonical order, links first, then between strong identifiers before weak ones, then
-the oldest first; an edge whose union would break a limit is rejected. `Joining` is the shortcut
-for new edges. Its two cases are exact because validity is hereditary (each part of a valid cluster
-is valid); wherever they do not apply, it names the cluster to resolve anew.
+`resolve` is the definition: a pure function of rules and the set of nodes and edges. It joins along
+the edges in one canonical order, links first, then between strong identifiers before weak ones,
+then the oldest first; an edge whose union would break a limit is rejected. `Joining` is the
+shortcut for new edges. Its two cases are exact because validity is hereditary (each part of a valid
+cluster is valid); wherever they do not apply, it names the cluster to resolve anew.
 
 What people decided is stronger than what was seen: no cluster holds a pair that was cut, and a
 link, said by a person or an alias, respects only cuts and the size of a cluster.
@@ -13,13 +13,11 @@ link, said by a person or an alias, respects only cuts and the size of a cluster
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from services.identity.identifiers import TYPES
-
-CLUSTER_NODES_MAX = 1_000
+from services.identity.rules import Rules
 
 Pair = tuple[str, str]
 Counts = dict[str, int]  # by the name of a limited type
@@ -56,28 +54,29 @@ def together(one: Edge | None, other: Edge) -> Edge:
 class Cluster:
     """Nodes that are one person, and how many distinct values of each limited type they hold."""
 
+    rules: Rules
     nodes: list[str]
     counts: Counts
 
     @classmethod
-    def of(cls, node: str, type_name: str) -> Cluster:
-        """One node alone."""
-        return cls([node], _counts([type_name]))
-
-    @classmethod
-    def of_members(cls, types: Mapping[str, str]) -> Cluster:
+    def of(cls, rules: Rules, types: Mapping[str, str]) -> Cluster:
         """Nodes that are together already; links among them are not made use of."""
-        return cls(list(types), _counts(types.values()))
+        return cls(rules, list(types), _counts(rules, types.values()))
+
+    def is_small(self, other: Cluster) -> bool:
+        """Tells whether the union of both is no larger than a profile may be."""
+        return len(self.nodes) + len(other.nodes) <= self.rules.nodes_max
 
     def may_join(self, other: Cluster) -> bool:
         """Tells whether the union of both keeps the limits."""
-        if len(self.nodes) + len(other.nodes) > CLUSTER_NODES_MAX:
-            return False
-        return all(
-            count + other.counts[name] <= _LIMITS[name]
-            for name, count in self.counts.items()
-            if name in other.counts
-        )
+        return self.is_small(other) and not any(self.broken(other))
+
+    def broken(self, other: Cluster) -> Iterator[str]:
+        """Yields the types of which the union of both would hold too many values."""
+        for name, count in self.counts.items():
+            there = other.counts.get(name, 0)
+            if there and count + there > (self.rules.limit(name) or 0):
+                yield name
 
 
 @dataclass(slots=True)
@@ -161,6 +160,7 @@ def cuts_of(pairs: Iterable[Pair]) -> Cuts:
 
 
 def resolve(
+    rules: Rules,
     types: Mapping[str, str],
     edges: Iterable[Edge],
     cuts: Cuts | None = None,
@@ -170,11 +170,11 @@ def resolve(
 
     It explains the rejection of the edges that are `asked` about.
     """
-    alone = {node: Cluster.of(node, name) for node, name in types.items()}
+    alone = {node: Cluster.of(rules, {node: name}) for node, name in types.items()}
     clusters = Clusters(alone, cuts or {})
     rejected: set[Pair] = set()
     refusals: dict[Pair, Refusal] = {}
-    for edge in sorted(edges, key=lambda edge: place_of(edge, types)):
+    for edge in sorted(edges, key=lambda edge: place_of(rules, edge, types)):
         one, other = clusters.by_node[edge.weak], clusters.by_node[edge.strong]
         if one is other:
             continue
@@ -192,8 +192,7 @@ def resolve(
 
 
 def _may_link(clusters: Clusters, one: Cluster, other: Cluster) -> bool:
-    is_small = len(one.nodes) + len(other.nodes) <= CLUSTER_NODES_MAX
-    return is_small and clusters.cut_between(one, other) is None
+    return one.is_small(other) and clusters.cut_between(one, other) is None
 
 
 def _refusal(clusters: Clusters, one: Cluster, other: Cluster, types: Mapping[str, str]) -> Refusal:
@@ -201,15 +200,11 @@ def _refusal(clusters: Clusters, one: Cluster, other: Cluster, types: Mapping[st
     cut = clusters.cut_between(one, other)
     if cut is not None:
         return Refusal(Rule.CUT, nodes=cut)
-    together = [*one.nodes, *other.nodes]
-    if len(together) > CLUSTER_NODES_MAX:
+    if not one.is_small(other):
         return Refusal(Rule.SIZE)
-    counts = _sum(one.counts, other.counts)
-    broken = min(
-        (name for name in counts if counts[name] > _LIMITS[name]), key=lambda name: TYPES[name].rank
-    )
+    broken = min(one.broken(other), key=lambda name: (one.rules.rank(name), name))
     here, there = (sorted(n for n in side.nodes if types[n] == broken) for side in (one, other))
-    excess = counts[broken] - _LIMITS[broken]
+    excess = one.counts[broken] + other.counts[broken] - (one.rules.limit(broken) or 0)
     bridges = tuple(zip(here, there, strict=False))[:excess]
     return Refusal(Rule.LIMIT, broken, tuple(sorted([*here, *there])), bridges)
 
@@ -249,9 +244,9 @@ class Joining:
         self.refused: list[Edge] = []
         self._types: dict[str, str] = {}
 
-    def add_cluster(self, types: Mapping[str, str]) -> None:
+    def add_cluster(self, rules: Rules, types: Mapping[str, str]) -> None:
         """Adds a cluster as it is: its nodes and the type of each."""
-        cluster = Cluster.of_members(types)
+        cluster = Cluster.of(rules, types)
         self._types.update(types)
         for node in types:
             self.clusters.by_node[node] = cluster
@@ -283,10 +278,10 @@ class Joining:
         the weak end to the values of that type in its own cluster.
         """
         type_name = self._types[edge.strong]
-        if TYPES[type_name].limit != 1:
+        cluster = self.clusters.by_node[edge.weak]
+        if cluster.rules.limit(type_name) != 1:
             return []
-        nodes = self.clusters.by_node[edge.weak].nodes
-        return [(edge.weak, node) for node in nodes if self._types[node] == type_name]
+        return [(edge.weak, node) for node in cluster.nodes if self._types[node] == type_name]
 
     def is_taken(self, edge: Edge, rivals: Iterable[Edge]) -> bool:
         """Tells whether a rival that is not rejected comes before an edge.
@@ -297,14 +292,15 @@ class Joining:
         """
         if edge.strong in self.clusters.cuts.get(edge.weak, ()):
             return True
-        place = place_of(edge, self._types)
-        return any(place_of(rival, self._types) < place for rival in rivals)
+        rules = self.clusters.by_node[edge.weak].rules
+        place = place_of(rules, edge, self._types)
+        return any(place_of(rules, rival, self._types) < place for rival in rivals)
 
 
-def _counts(type_names: Iterable[str]) -> Counts:
+def _counts(rules: Rules, type_names: Iterable[str]) -> Counts:
     counts: Counts = {}
     for name in type_names:
-        if name in _LIMITS:
+        if rules.limit(name) is not None:
             counts[name] = counts.get(name, 0) + 1
     return counts
 
@@ -317,12 +313,9 @@ def _largest(one: Counts, other: Counts) -> Counts:
     return {name: max(one.get(name, 0), other.get(name, 0)) for name in one | other}
 
 
-def place_of(edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
+def place_of(rules: Rules, edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
     """Returns the place of an edge in the canonical order."""
     if edge.is_link:
         return 0, 0, 0, edge.key, edge.pair
-    weak, strong = TYPES[types[edge.weak]].rank, TYPES[types[edge.strong]].rank
+    weak, strong = rules.rank(types[edge.weak]), rules.rank(types[edge.strong])
     return 1, weak, strong, edge.key, edge.pair
-
-
-_LIMITS = {name: known.limit for name, known in TYPES.items() if known.limit is not None}

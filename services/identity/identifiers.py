@@ -10,56 +10,22 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+from services.identity.rules import (
+    BLOCKED_VALUES,
+    CONTACT_ID,
+    EMAIL,
+    PHONE,
+    Rules,
+)
 
 NODE_BYTES = 16
 PHONE_DIGITS_MIN = 5
 WORKSPACE_KEYS_MAX = 10_000
 IDENTIFIERS_REMEMBERED_MAX = 50_000
 
-CONTACT_ID = "contact_id"
-USER_ID = "user_id"
-EMAIL = "email"
-PHONE = "phone"
-ANONYMOUS_ID = "anonymous_id"
-
-
-@dataclass(frozen=True, slots=True)
-class IdentifierType:
-    """What a type of identifier is worth: rank 0 is the strongest.
-
-    `limit` is how many values of it one person may have; None is any number.
-    """
-
-    rank: int
-    limit: int | None
-
-
-TYPES = {
-    CONTACT_ID: IdentifierType(rank=0, limit=1),
-    USER_ID: IdentifierType(rank=1, limit=1),
-    EMAIL: IdentifierType(rank=3, limit=5),
-    PHONE: IdentifierType(rank=4, limit=3),
-    ANONYMOUS_ID: IdentifierType(rank=5, limit=None),
-}
-
-# What sources send when they have nothing to send, and what people type into a form to get past it.
-BLOCKED_VALUES = frozenset(
-    {
-        "null",
-        "none",
-        "undefined",
-        "nan",
-        "anonymous",
-        "-1",
-        "n/a",
-        "test@test.com",
-        "[object object]",
-        "guest",
-    }
-)
 _ONLY_ZEROS = re.compile(r"[+\-0]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _NO_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
@@ -79,16 +45,19 @@ class Identifier(NamedTuple):
 
 # The same people come again and again.
 @lru_cache(maxsize=IDENTIFIERS_REMEMBERED_MAX)
-def identifier(workspace: str, type_name: str, raw: str) -> Identifier | None:
+def identifier(rules: Rules, workspace: str, type_name: str, raw: str) -> Identifier | None:
     """Returns the identifier a raw value stands for, or None when it points to nobody."""
-    value = _NORMALISED[type_name](raw.replace("\0", "").strip())
+    known = rules.named(type_name)
+    if known is None:
+        return None
+    value = _NORMALISED.get(type_name, _as_given)(raw.replace("\0", "").strip())
     if value is None:
         return None
     # What the CRM itself numbers is never junk, whatever it looks like.
     if type_name != CONTACT_ID and is_blocked(value):
         return None
     node = node_of(workspace, type_name, value)
-    return Identifier(TYPES[type_name].rank, node, type_name, value)
+    return Identifier(known.rank, node, type_name, value)
 
 
 def is_blocked(value: str) -> bool:
@@ -126,9 +95,6 @@ def _phone(value: str) -> str | None:
 
 
 _NORMALISED: dict[str, Callable[[str], str | None]] = {
-    CONTACT_ID: _as_given,
-    USER_ID: _as_given,
     EMAIL: _email,
     PHONE: _phone,
-    ANONYMOUS_ID: _as_given,
 }

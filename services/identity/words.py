@@ -26,7 +26,8 @@ from rapport.deals.v1.events_pb2 import (
     DealWon,
 )
 from services.identity.facts import contact_id_of, key_of
-from services.identity.identifiers import CONTACT_ID, identifier
+from services.identity.identifiers import identifier
+from services.identity.rules import CONTACT_ID, DEFAULT
 from services.kernel.log.recorded import Recorded
 
 
@@ -114,7 +115,8 @@ def word_of(event: Recorded) -> Word | None:
             products = tuple(change.products)
         case DealLost():
             stage = change.closing_stage
-    known = identifier(event.workspace, CONTACT_ID, contact_id_of(contact))
+    # What a contact is named by is the same whatever the rules.
+    known = identifier(DEFAULT, event.workspace, CONTACT_ID, contact_id_of(contact))
     return Word(
         version=event.version,
         key=key_of(event.record_time, event.event_id),

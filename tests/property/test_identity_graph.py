@@ -1,23 +1,24 @@
 """Who is one person does not depend on the order in which that became known."""
 
 import random
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.identity import graph
 from services.identity.graph import Edge, Joining, cuts_of, resolve
-from services.identity.identifiers import TYPES
+from services.identity.rules import DEFAULT
 from tests.identity_reference import reference_resolve
 
+TYPES = sorted(DEFAULT.by_name)
 KEYS = [bytes([n]) * 24 for n in range(6)]
 
 
 @st.composite
 def graphs(draw):
     """Few nodes of all types, many edges, some of them links, and some pairs that are cut."""
-    names = draw(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=9))
+    names = draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=9))
     types = {f"n{number}": name for number, name in enumerate(names)}
     pairs = list(combinations(sorted(types), 2))
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
@@ -32,14 +33,14 @@ def partition(clusters):
     return {frozenset(cluster) for cluster in clusters}
 
 
-def assert_as_reference(types, edges, cut):
+def assert_as_reference(types, edges, cut, rules=DEFAULT):
     """The clusters and rejections are those that a slower way finds."""
     keys = {edge.pair: edge.key for edge in edges}
     links = {edge.pair for edge in edges if edge.is_link}
     clusters, rejected = reference_resolve(
-        types, keys, links, cuts={frozenset(pair) for pair in cut}
+        rules, types, keys, links, cuts={frozenset(pair) for pair in cut}
     )
-    found = resolve(types, edges, cuts_of(cut), asked=rejected)
+    found = resolve(rules, types, edges, cuts_of(cut), asked=rejected)
 
     assert partition(found.clusters) == clusters
     assert found.rejected == rejected
@@ -54,11 +55,7 @@ def test_resolving_is_what_the_rules_say(drawn):
 
 @given(graphs(), st.integers(2, 5))
 def test_no_cluster_grows_past_the_most(drawn, nodes_max):
-    most, graph.CLUSTER_NODES_MAX = graph.CLUSTER_NODES_MAX, nodes_max
-    try:
-        clusters = assert_as_reference(*drawn)
-    finally:
-        graph.CLUSTER_NODES_MAX = most
+    clusters = assert_as_reference(*drawn, replace(DEFAULT, nodes_max=nodes_max))
 
     assert max(map(len, clusters)) <= nodes_max
 
@@ -68,9 +65,11 @@ def test_the_order_of_edges_is_not_seen(drawn, rng):
     types, edges, cut = drawn
     shuffled = edges[:]
     rng.shuffle(shuffled)
-    found = resolve(types, shuffled, cuts_of(cut))
+    found = resolve(DEFAULT, types, shuffled, cuts_of(cut))
 
-    assert partition(found.clusters) == partition(resolve(types, edges, cuts_of(cut)).clusters)
+    assert partition(found.clusters) == partition(
+        resolve(DEFAULT, types, edges, cuts_of(cut)).clusters
+    )
 
 
 @given(graphs(), st.data())
@@ -84,7 +83,7 @@ def test_joining_edges_is_exact_until_it_says_that_it_is_not(drawn, data):
             break
         known.append(edge)
 
-    assert found_by(joining) == partition(resolve(types, known, cuts_of(cut)).clusters)
+    assert found_by(joining) == partition(resolve(DEFAULT, types, known, cuts_of(cut)).clusters)
 
 
 def test_each_short_way_is_exact_in_a_dense_crowd():
@@ -93,8 +92,8 @@ def test_each_short_way_is_exact_in_a_dense_crowd():
         types, edges, cut = dense_graph(rng)
         assert_as_reference(types, edges, cut)
         *known, edge = edges
-        before = resolve(types, known, cuts_of(cut))
-        after = resolve(types, edges, cuts_of(cut))
+        before = resolve(DEFAULT, types, known, cuts_of(cut))
+        after = resolve(DEFAULT, types, edges, cuts_of(cut))
         joining = joined(types, known, cut)
         joining.add_edge(edge)
         if not joining.unresolved and not joining.refused:
@@ -115,8 +114,8 @@ def test_each_short_way_is_exact_in_a_dense_crowd():
 def dense_graph(rng):
     """Few nodes, many edges from the weak to the strong, in any order."""
     nodes = [f"n{n}" for n in range(rng.randint(2, 12))]
-    types = {node: rng.choice(sorted(TYPES)) for node in nodes}
-    ranked = sorted(nodes, key=lambda node: (-TYPES[types[node]].rank, node))
+    types = {node: rng.choice(TYPES) for node in nodes}
+    ranked = sorted(nodes, key=lambda node: (-DEFAULT.rank(types[node]), node))
     pairs = list(combinations(ranked, 2))
     chosen = rng.sample(pairs, rng.randint(1, min(len(pairs), 16)))
     cut = rng.sample(pairs, min(len(pairs), rng.choice([0, 0, 1, 3])))
@@ -133,6 +132,6 @@ def joined(types, edges, cut):
     joining = Joining()
     for pair in cut:
         joining.add_cut(*pair)
-    for nodes in resolve(types, edges, cuts_of(cut)).clusters:
-        joining.add_cluster({node: types[node] for node in nodes})
+    for nodes in resolve(DEFAULT, types, edges, cuts_of(cut)).clusters:
+        joining.add_cluster(DEFAULT, {node: types[node] for node in nodes})
     return joining

@@ -18,10 +18,12 @@ from rapport.identity.v1.verdicts_pb2 import Verdict, VerdictKind
 from services.identity.changes import name_of
 from services.identity.explaining import Way, shortest
 from services.identity.facts import received_at
-from services.identity.graph import CLUSTER_NODES_MAX, Pair, Refusal, Rule, place_of, resolve
-from services.identity.identifiers import TYPES, Identifier
+from services.identity.graph import Pair, Refusal, Rule, place_of, resolve
+from services.identity.identifiers import Identifier
 from services.identity.projections.islands import Islands, Survey
 from services.identity.projections.profiles import node_named, snapshot
+from services.identity.projections.rules_in_force import rules_of
+from services.identity.rules import Rules
 from services.kernel.errors import NotFound
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx
@@ -62,6 +64,7 @@ _RULES = {
 class _Told:
     """What an answer names: values of nodes, verdicts by pair, activities, and refusals."""
 
+    rules: Rules
     values: Mapping[str, Named]
     verdicts: Mapping[Pair, Verdict]
     activities: Mapping[UUID, tuple[str, str]]
@@ -90,8 +93,8 @@ class _Told:
         """Tells why it was not followed."""
         refusal = self.refusals[way.edge.pair]
         limits = {
-            Rule.SIZE: CLUSTER_NODES_MAX,
-            Rule.LIMIT: TYPES[refusal.type_name].limit if refusal.type_name else None,
+            Rule.SIZE: self.rules.nodes_max,
+            Rule.LIMIT: self.rules.limit(refusal.type_name) if refusal.type_name else None,
         }
         told = pb.Refusal(
             rule=_RULES[refusal.rule],
@@ -118,20 +121,21 @@ class _Told:
 
 async def explain_profile(pool: Pool, workspace: str, name: str) -> pb.ExplainProfileResponse:
     """Returns what a profile is made of; raises InvalidArgument, NotFound, ResourceExhausted."""
-    node = node_named(workspace, name)
     async with snapshot(pool) as tx:
-        survey = await _survey(tx, workspace, [node])
+        rules = await rules_of(tx, workspace)
+        node = node_named(rules, workspace, name)
+        survey = await _survey(tx, rules, workspace, [node])
         profile = survey.profiles.get(node)
         if profile is None:
             raise NotFound(name)
         nodes = {each for each, known in survey.profiles.items() if known == profile}
-        ways = [way for way in _ways(survey) if not nodes.isdisjoint(way.edge.pair)]
+        ways = [way for way in _ways(rules, survey) if not nodes.isdisjoint(way.edge.pair)]
         followed = [way for way in ways if not way.is_rejected]
         refused = [way for way in ways if way.is_rejected]
         shown = [*followed[:CONNECTIONS_MAX], *refused[:REFUSALS_MAX]]
-        told = await _told(tx, workspace, survey, shown, nodes)
+        told = await _told(tx, rules, workspace, survey, shown, nodes)
     judged = [verdict for pair, verdict in told.verdicts.items() if not nodes.isdisjoint(pair)]
-    ranked = sorted(nodes, key=lambda each: (TYPES[survey.types[each]].rank, each))
+    ranked = sorted(nodes, key=lambda each: (rules.rank(survey.types[each]), each))
     return pb.ExplainProfileResponse(
         profile=name_of(profile),
         identifiers=[
@@ -154,9 +158,10 @@ async def explain_pair(
     """Returns why two identifiers are one person's, or are not; raises ResourceExhausted."""
     pair = other.node, one.node
     async with snapshot(pool) as tx:
-        survey = await _survey(tx, workspace, pair)
-        path = shortest(_ways(survey), one.node, other.node)
-        told = await _told(tx, workspace, survey, path or (), pair)
+        rules = await rules_of(tx, workspace)
+        survey = await _survey(tx, rules, workspace, pair)
+        path = shortest(_ways(rules, survey), one.node, other.node)
+        told = await _told(tx, rules, workspace, survey, path or (), pair)
     profiles = [survey.profiles.get(known.node) for known in (one, other)]
     if not survey.types.keys() >= set(pair):
         relation = pb.PairRelation.PAIR_RELATION_UNKNOWN
@@ -175,27 +180,34 @@ async def explain_pair(
     )
 
 
-async def _survey(tx: Tx, workspace: str, nodes: Collection[str]) -> Survey:
+async def _survey(tx: Tx, rules: Rules, workspace: str, nodes: Collection[str]) -> Survey:
     places = [(workspace, node) for node in nodes]
-    return await Islands(tx, "profiles").survey(places, ISLAND_NODES_EXPLAINED_MAX)
+    return await Islands(tx, "profiles", {workspace: rules}).survey(
+        places, ISLAND_NODES_EXPLAINED_MAX
+    )
 
 
-def _ways(survey: Survey) -> list[Way]:
+def _ways(rules: Rules, survey: Survey) -> list[Way]:
     """Returns what connects nodes, in the order in which it is looked at."""
     ways = [Way(edge, is_rejected) for edge, is_rejected in survey.edges.values()]
     ways += [Way(edge, is_rejected, is_verdict=True) for edge, is_rejected in survey.links.values()]
-    return sorted(ways, key=lambda way: (place_of(way.edge, survey.types), way.is_verdict))
+    return sorted(ways, key=lambda way: (place_of(rules, way.edge, survey.types), way.is_verdict))
 
 
 async def _told(
-    tx: Tx, workspace: str, survey: Survey, shown: Sequence[Way], nodes: Iterable[str]
+    tx: Tx,
+    rules: Rules,
+    workspace: str,
+    survey: Survey,
+    shown: Sequence[Way],
+    nodes: Iterable[str],
 ) -> _Told:
     """Loads what an answer names that shows some ways, and the verdicts on some nodes."""
     asked = {way.edge.pair for way in shown if way.is_rejected}
     refusals: Mapping[Pair, Refusal] = {}
     if asked:
         edges = [edge for edge, _ in (*survey.edges.values(), *survey.links.values())]
-        refusals = resolve(survey.types, edges, survey.cuts, asked).refusals
+        refusals = resolve(rules, survey.types, edges, survey.cuts, asked).refusals
     named = {node for way in shown for node in way.edge.pair} | set(nodes)
     named |= {node for refusal in refusals.values() for node in refusal.nodes}
     verdict_rows = await tx.fetch(_VERDICTS, workspace, sorted(named))
@@ -224,4 +236,4 @@ async def _told(
         else []
     )
     activities = {row["activity_id"]: (row["activity"], row["resource"]) for row in found}
-    return _Told(values, verdicts, activities, refusals)
+    return _Told(rules, values, verdicts, activities, refusals)

@@ -20,6 +20,7 @@ from services.identity.projections.assertions import Swing
 from services.identity.projections.atoms import Atom
 from services.identity.projections.graph_rows import Place, StoredEdge
 from services.identity.projections.verdicts import load_verdicts, mark
+from services.identity.rules import Rules
 from services.identity.verdicts import Kind
 from services.kernel.errors import ResourceExhausted
 from services.kernel.log.sql import Tx, columns
@@ -44,11 +45,13 @@ class Survey:
 class Islands:
     """The clusters that a batch touches, before and after it.
 
-    Nodes of several workspaces lie side by side: their hashes never meet.
+    Nodes of several workspaces, each with rules of its own, lie side by side: their hashes never
+    meet.
     """
 
     tx: Tx
     schema: str
+    rules: Mapping[str, Rules]
     workspaces: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     profiles: dict[str, str | None] = field(default_factory=dict)
@@ -201,7 +204,7 @@ class Islands:
             self._add_cluster(workspace, profile, types)
 
     def _add_cluster(self, workspace: str, profile: str | None, types: dict[str, str]) -> None:
-        self._joining.add_cluster(types)
+        self._joining.add_cluster(self.rules[workspace], types)
         self.types |= types
         for node in types:
             self.workspaces[node] = workspace
@@ -285,15 +288,15 @@ class Islands:
         connected = {node for pair in stored for node in pair}
         self._unconnected = nodes - connected
         links = self._links_among(connected | self._with_facts(nodes))
-        types = {node: self.types[node] for node in nodes}
-        edges = [edge for edge, _ in stored.values()]
-        resolution = resolve(types, [*edges, *links.values()], self._joining.clusters.cuts)
+        clusters, all_rejected = self._resolved(
+            nodes, [*(edge for edge, _ in stored.values()), *links.values()]
+        )
         for pair, (edge, was_rejected) in stored.items():
-            is_rejected = pair in resolution.rejected
+            is_rejected = pair in all_rejected
             if pair in self._changed_edges or is_rejected != was_rejected:
                 self._changed_edges[pair] = edge, is_rejected
         for pair, (_, was_rejected) in self._links.items():
-            is_rejected = pair in links and pair in resolution.rejected
+            is_rejected = pair in links and pair in all_rejected
             if not nodes.isdisjoint(pair) and is_rejected != was_rejected:
                 self._marked_links[pair] = is_rejected
         others = [
@@ -301,7 +304,26 @@ class Islands:
             for cluster in self._joining.clusters.distinct()
             if cluster.nodes[0] not in nodes
         ]
-        self.clusters = [*resolution.clusters, *others]
+        self.clusters = [*clusters, *others]
+
+    def _resolved(
+        self, nodes: Iterable[str], edges: Iterable[Edge]
+    ) -> tuple[list[list[str]], set[Pair]]:
+        """Returns clusters and rejected pairs, each workspace by its own rules."""
+        types: dict[str, dict[str, str]] = defaultdict(dict)
+        among: dict[str, list[Edge]] = defaultdict(list)
+        for node in nodes:
+            types[self.workspaces[node]][node] = self.types[node]
+        for edge in edges:
+            among[self.workspaces[edge.weak]].append(edge)
+        clusters: list[list[str]] = []
+        rejected: set[Pair] = set()
+        for workspace, found in types.items():
+            cuts = self._joining.clusters.cuts
+            resolution = resolve(self.rules[workspace], found, among[workspace], cuts)
+            clusters += resolution.clusters
+            rejected |= resolution.rejected
+        return clusters, rejected
 
     def _with_facts(self, nodes: set[str]) -> set[str]:
         """Returns those of some nodes that facts tell of, or belong to, from now on."""

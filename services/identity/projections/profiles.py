@@ -27,8 +27,10 @@ from rapport.identity.v1.service_pb2 import (
 )
 from services.identity.changes import name_of
 from services.identity.facts import DEALS
-from services.identity.identifiers import CONTACT_ID, TYPES, identifier
+from services.identity.identifiers import identifier
 from services.identity.projections import deal_words
+from services.identity.projections.rules_in_force import rules_of
+from services.identity.rules import CONTACT_ID, Rules
 from services.identity.stakes import Stake, computed
 from services.identity.traits import Said
 from services.kernel.errors import InvalidArgument, NotFound
@@ -162,9 +164,8 @@ async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:
     An id is the hash of an identifier, so one that was absorbed still leads to a node, and that
     to its profile. Raises InvalidArgument or NotFound.
     """
-    profile: str | None = await pool.fetchval(
-        _PROFILE_OF_NODE, workspace, node_named(workspace, name)
-    )
+    node = node_named(await rules_of(pool, workspace), workspace, name)
+    profile: str | None = await pool.fetchval(_PROFILE_OF_NODE, workspace, node)
     if profile is None:
         raise NotFound(name)
     return profile
@@ -185,7 +186,8 @@ async def batch_get_profiles(
     pool: Pool, workspace: str, names: Sequence[str]
 ) -> BatchGetProfilesResponse:
     """Returns what names lead to, at one moment; raises InvalidArgument."""
-    nodes = {name: _node_or_none(workspace, name) for name in names}
+    rules = await rules_of(pool, workspace)
+    nodes = {name: _node_or_none(rules, workspace, name) for name in names}
     asked = sorted({node for node in nodes.values() if node is not None})
     async with snapshot(pool) as connection:
         found = await connection.fetch(_PROFILES_OF_NODES, workspace, asked)
@@ -217,7 +219,7 @@ async def list_profiles(
     return ListProfilesResponse(profiles=found, next_page_token=page.next_page_token)
 
 
-def node_named(workspace: str, name: str) -> str:
+def node_named(rules: Rules, workspace: str, name: str) -> str:
     """Returns the node that a name means."""
     named = name.removeprefix(_COLLECTION)
     if named == name:
@@ -225,19 +227,19 @@ def node_named(workspace: str, name: str) -> str:
     if _ID.fullmatch(named):
         return named
     type_name, _, value = named.partition(":")
-    if type_name not in TYPES or not value:
-        known = ", ".join(TYPES)
+    if rules.named(type_name) is None or not value:
+        known = ", ".join(rules.by_name)
         raise InvalidArgument.of("name", f"is profiles/ID or profiles/TYPE:VALUE, types: {known}")
-    found = identifier(workspace, type_name, value)
+    found = identifier(rules, workspace, type_name, value)
     if found is None:
         raise NotFound(name)
     return found.node
 
 
-def _node_or_none(workspace: str, name: str) -> str | None:
+def _node_or_none(rules: Rules, workspace: str, name: str) -> str | None:
     """Returns the node that a name means; None for a value that points to nobody."""
     try:
-        return node_named(workspace, name)
+        return node_named(rules, workspace, name)
     except NotFound:
         return None
 
@@ -254,6 +256,7 @@ async def snapshot(pool: Pool) -> AsyncIterator[Tx]:
 
 async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Profile]:
     """Returns profiles with their identifiers and traits."""
+    rules = await rules_of(connection, workspace)
     ids = [row["profile"] for row in rows]
     identifiers: dict[str, list[Identifier]] = defaultdict(list)
     contacts: dict[str, str] = {}
@@ -271,7 +274,7 @@ async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[P
             name=name_of(row["profile"]),
             identifiers=sorted(
                 identifiers[row["profile"]],
-                key=lambda known: (TYPES[known.type].rank, known.value),
+                key=lambda known: (rules.rank(known.type), known.value),
             ),
             traits=traits[row["profile"]],
             create_time=timestamp_of(row["create_time"]),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from services.identity import changes
 from services.identity.changes import Change
 from services.identity.facts import Fact, received_at
-from services.identity.identifiers import CONTACT_ID
 from services.identity.projections import atoms, deal_words, profiles
 from services.identity.projections.atoms import Atom, TraitsOfAtoms
 from services.identity.projections.deal_words import Heard, Stakes
 from services.identity.projections.islands import Islands
 from services.identity.projections.verdicts import Judged
 from services.identity.retraction import Lost
+from services.identity.rules import CONTACT_ID
 from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, merged
 from services.kernel.log.recorded import Recorded

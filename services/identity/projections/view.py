@@ -28,14 +28,18 @@ from services.identity.projections.deal_words import Heard
 from services.identity.projections.differences import Difference
 from services.identity.projections.islands import Islands
 from services.identity.projections.remains import take_back
+from services.identity.projections.rules_in_force import RulesInForce, rules_in_force
 from services.identity.projections.step import Step
 from services.identity.retraction import Message, settle
+from services.identity.rules import Rules
 from services.identity.verdicts import FACTS, JudgedPlace, Ruling, last_rulings
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
 
 _IDEAS = (graph_rows, assertions, atoms, timeline, deal_words, profiles, verdicts)
+
+RulesOf = Mapping[str, Rules]  # by workspace
 
 # The own log is read for its verdicts; all else in it follows from what is here.
 _HEARD = READ | {CustomerEventRetracted, *FACTS.values()}
@@ -45,10 +49,13 @@ _PLAN_ANEW = "set local plan_cache_mode = force_custom_plan"
 
 
 class ProfilesView:
-    """Keeps the tables."""
+    """Keeps the tables: profiles by the rules that are found to be in force."""
 
     name = "profiles"
     shape = 5
+
+    def __init__(self, rules: RulesInForce = rules_in_force) -> None:
+        self._rules = rules
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)
@@ -69,24 +76,29 @@ class ProfilesView:
         if not heeded:
             return []
         await tx.execute(_PLAN_ANEW)
+        rules = await self._rules(tx, schema, {event.workspace for event in heeded})
         still_true, retractions = settle(heeded)
-        told = await _take_back(tx, schema, retractions) if retractions else []
+        told = await _take_back(tx, schema, rules, retractions) if retractions else []
         heard = await deal_words.hear(tx, schema, still_true)
         read = [
-            fact for event in still_true if (fact := read_fact(event, heard.contacts)) is not None
+            fact
+            for event in still_true
+            if (fact := read_fact(rules[event.workspace], event, heard.contacts)) is not None
         ]
         facts = await timeline.add_activities(tx, schema, read)
-        told += await _add(tx, schema, facts, heard) if facts else []
+        told += await _add(tx, schema, rules, facts, heard) if facts else []
         rulings = last_rulings(still_true)
-        return told + await _judge(tx, schema, rulings) if rulings else told
+        return told + await _judge(tx, schema, rules, rulings) if rulings else told
 
 
-async def _take_back(tx: Tx, schema: str, retractions: Mapping[Message, Recorded]) -> list[Change]:
+async def _take_back(
+    tx: Tx, schema: str, rules: RulesOf, retractions: Mapping[Message, Recorded]
+) -> list[Change]:
     """Takes facts back that were there before; what is told is as if they had never been."""
     remains = await take_back(tx, schema, retractions)
     if not remains.lost:
         return []
-    touched = Islands(tx, schema)
+    touched = Islands(tx, schema, rules)
     await touched.join([], remains.swing())
     before = touched.profiles_of_atoms()
     await atoms.replace_atoms(tx, schema, touched.atoms, touched.workspaces, remains.left_atoms())
@@ -101,11 +113,13 @@ async def _take_back(tx: Tx, schema: str, retractions: Mapping[Message, Recorded
     return [*changes.retractions(remains.lost, before), *moves, *traits]
 
 
-async def _add(tx: Tx, schema: str, facts: Sequence[Fact], heard: Heard) -> list[Change]:
+async def _add(
+    tx: Tx, schema: str, rules: RulesOf, facts: Sequence[Fact], heard: Heard
+) -> list[Change]:
     """Adds facts that were not there before."""
     swing = await assertions.assert_slots(tx, schema, facts)
     swing.shaken.update(heard.stirred)
-    touched = Islands(tx, schema)
+    touched = Islands(tx, schema, rules)
     await touched.join(facts, swing)
     before = touched.profiles_of_atoms()
     await atoms.add_to_atoms(tx, schema, touched.atoms, facts)
@@ -118,7 +132,9 @@ async def _add(tx: Tx, schema: str, facts: Sequence[Fact], heard: Heard) -> list
     return [*moves, *changes.activities(facts, step.after), *traits]
 
 
-async def _judge(tx: Tx, schema: str, rulings: Mapping[JudgedPlace, Ruling]) -> list[Change]:
+async def _judge(
+    tx: Tx, schema: str, rules: RulesOf, rulings: Mapping[JudgedPlace, Ruling]
+) -> list[Change]:
     """Lets people's verdicts hold; what they part or join moves with its atoms."""
     turns = await verdicts.keep_rulings(tx, schema, rulings)
     if not turns:
@@ -128,7 +144,7 @@ async def _judge(tx: Tx, schema: str, rulings: Mapping[JudgedPlace, Ruling]) -> 
         workspace, *pair = turn.ruling.place
         swing.shaken.update((workspace, node) for node in pair)
         swing.turned[turn.ruling.pair] = turn.is_new_cut
-    touched = Islands(tx, schema)
+    touched = Islands(tx, schema, rules)
     await touched.join([], swing)
     before = touched.profiles_of_atoms()
     step = await Step.to_now(touched, before, [judged for turn in turns for judged in turn.news])

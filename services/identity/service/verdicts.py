@@ -11,8 +11,10 @@ from rapport.identity.v1 import verdicts_pb2 as pb
 from rapport.identity.v1.service_pb2 import Identifier as Named
 from rapport.identity.v1.verdicts_pb2_grpc import VerdictsServiceServicer
 from services.identity.decider import Command, Judged, State, decider_about
-from services.identity.identifiers import TYPES, Identifier, identifier
+from services.identity.identifiers import Identifier, identifier
+from services.identity.projections.rules_in_force import rules_of
 from services.identity.projections.verdicts import count_others
+from services.identity.rules import Rules
 from services.identity.verdicts import pair_id
 from services.kernel.command.decider import Decided
 from services.kernel.errors import InvalidArgument
@@ -47,7 +49,8 @@ class VerdictsService(VerdictsServiceServicer):
     async def _execute(self, command: Command, response: Callable[..., M]) -> M:
         """Executes a command on the verdict on two identifiers."""
         workspace = current_caller().workspace
-        one, other = pair_named(workspace, command.one, command.other)
+        rules = await rules_of(self._kernel.pool, workspace)
+        one, other = pair_named(rules, workspace, command.one, command.other)
         others = await count_others(self._kernel.pool, workspace, (other.node, one.node))
 
         def respond(decided: Decided[State]) -> M:
@@ -65,20 +68,23 @@ class VerdictsService(VerdictsServiceServicer):
         return await self._kernel.commands.execute(decider, pair_id(one, other), command, respond)
 
 
-def pair_named(workspace: str, one: Named, other: Named) -> tuple[Identifier, Identifier]:
+def pair_named(
+    rules: Rules, workspace: str, one: Named, other: Named
+) -> tuple[Identifier, Identifier]:
     """Returns two identifiers as they are normalised, the stronger first."""
-    found = identified(workspace, one, "one"), identified(workspace, other, "other")
-    if found[0] == found[1]:
+    first = identified(rules, workspace, one, "one")
+    second = identified(rules, workspace, other, "other")
+    if first == second:
         raise InvalidArgument.of("other", "is the same identifier as `one`")
-    strong, weak = sorted(found)
+    strong, weak = sorted((first, second))
     return strong, weak
 
 
-def identified(workspace: str, said: Named, field: str) -> Identifier:
+def identified(rules: Rules, workspace: str, said: Named, field: str) -> Identifier:
     """Returns an identifier as it is normalised; raises InvalidArgument where it is none."""
-    if said.type not in TYPES:
-        raise InvalidArgument.of(f"{field}.type", f"must be one of {', '.join(TYPES)}")
-    found = identifier(workspace, said.type, said.value)
+    if rules.named(said.type) is None:
+        raise InvalidArgument.of(f"{field}.type", f"must be one of {', '.join(rules.by_name)}")
+    found = identifier(rules, workspace, said.type, said.value)
     if found is None:
         raise InvalidArgument.of(f"{field}.value", f"is no {said.type} that points to anybody")
     return found

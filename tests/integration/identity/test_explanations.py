@@ -10,6 +10,7 @@ from rapport.identity.v1.verdicts_pb2 import VerdictKind
 from services.identity.identifiers import identifier
 from services.identity.projections import explanations
 from services.identity.projections.explanations import explain_pair, explain_profile
+from services.identity.rules import DEFAULT
 from services.kernel.errors import NotFound, ResourceExhausted
 from tests.identity_world import DenseHistory, Facts, apply, at
 
@@ -24,7 +25,7 @@ def facts():
 
 async def pair(people, *both):
     """The explanation of two identifiers."""
-    strong, weak = sorted(identifier("acme", *each) for each in both)
+    strong, weak = sorted(identifier(DEFAULT, "acme", *each) for each in both)
     return await explain_pair(people.pool, "acme", strong, weak)
 
 

@@ -3,11 +3,12 @@
 import json
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
 from rapport.identity.v1 import events_pb2
-from services.identity import graph
+from services.identity.rules import CLUSTER_NODES_MAX, DEFAULT
 from services.kernel.views.view import digest
 from tests.identity_reference import expected, still_true
 from tests.identity_world import (
@@ -139,25 +140,25 @@ def assert_told(reader, wanted):
     }
 
 
-@pytest.mark.parametrize("nodes_max", [graph.CLUSTER_NODES_MAX, 6])
+@pytest.mark.parametrize("nodes_max", [CLUSTER_NODES_MAX, 6])
 @pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
 async def test_any_order_of_a_dense_crowd_gives_the_same_tables(
-    database, monkeypatch, seed, retracting, judging, nodes_max
+    database, seed, retracting, judging, nodes_max
 ):
-    monkeypatch.setattr(graph, "CLUSTER_NODES_MAX", nodes_max)
+    rules = replace(DEFAULT, nodes_max=nodes_max)
     rng, events = crowd(seed, retracting=retracting, judging=judging)
-    wanted = expected(events)
+    wanted = expected(events, rules)
     async with connected(database) as connection:
         await create(connection, "g0")
         # As where nobody ever heard of what was retracted.
-        await apply(connection, still_true(events), "g0")
+        await apply(connection, still_true(events), "g0", rules)
         await assert_tables(connection, "g0", wanted)
         whole = await digest(connection, "g0")
         for number, largest in enumerate((1_000, 60, 7), start=1):
             schema, reader = f"g{number}", Reader()
             await create(connection, schema)
             for batch in batches(rng, another_order(rng, events), largest):
-                reader.read(await apply(connection, batch, schema))
+                reader.read(await apply(connection, batch, schema, rules))
             await assert_tables(connection, schema, wanted)
             assert_told(reader, wanted)
             assert await digest(connection, schema) == whole

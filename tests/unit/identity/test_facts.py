@@ -14,6 +14,7 @@ from rapport.events.v1.events_pb2 import (
     SourceDisabled,
 )
 from services.identity.facts import deal_of, key_of, read_fact, received_at
+from services.identity.rules import DEFAULT
 from tests.identity_world import Facts, at
 
 
@@ -23,7 +24,7 @@ def seen(fact):
 
 
 def read(event, contacts=None):
-    return read_fact(event, contacts or {})
+    return read_fact(DEFAULT, event, contacts or {})
 
 
 def test_a_key_sorts_by_the_time_of_receipt_then_by_the_event_id():

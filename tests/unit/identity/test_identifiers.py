@@ -3,6 +3,7 @@
 import pytest
 
 from services.identity.identifiers import identifier, is_blocked, node_of
+from services.identity.rules import DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from services.identity.identifiers import identifier, is_blocked, node_of
     ],
 )
 def test_a_value_is_normalised(type_name, raw, value):
-    assert identifier("acme", type_name, raw).value == value
+    assert identifier(DEFAULT, "acme", type_name, raw).value == value
 
 
 @pytest.mark.parametrize(
@@ -40,13 +41,13 @@ def test_a_value_is_normalised(type_name, raw, value):
     ],
 )
 def test_junk_points_to_nobody(type_name, raw):
-    assert identifier("acme", type_name, raw) is None
+    assert identifier(DEFAULT, "acme", type_name, raw) is None
 
 
 def test_a_value_that_only_contains_a_blocked_one_is_fine():
     assert not is_blocked("guest-17")
     assert not is_blocked("100")
-    assert identifier("acme", "user_id", "nullo") is not None
+    assert identifier(DEFAULT, "acme", "user_id", "nullo") is not None
 
 
 def test_a_node_depends_on_workspace_type_and_value():

@@ -4,11 +4,12 @@ import pytest
 
 from services.identity.facts import read_fact
 from services.identity.retraction import Kept, said_by, settle
+from services.identity.rules import DEFAULT
 from tests.identity_world import Facts
 
 
 def read(event):
-    return read_fact(event, {})
+    return read_fact(DEFAULT, event, {})
 
 
 def kept(fact):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from services.identity.identifiers import CONTACT_ID, node_of
+from services.identity.identifiers import node_of
+from services.identity.rules import CONTACT_ID
 from services.identity.stakes import computed, stakes
 from services.identity.words import contact_at, word_of
 from tests.identity_world import Facts, at

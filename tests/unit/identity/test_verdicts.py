@@ -11,11 +11,15 @@ from rapport.identity.v1.verdicts_pb2 import (
 from services.identity.decider import VERDICTS_PER_IDENTIFIER_MAX, Judged, State, decider_about
 from services.identity.graph import Edge, Refusal, Rule, cuts_of, resolve
 from services.identity.identifiers import identifier
+from services.identity.rules import DEFAULT
 from services.identity.verdicts import Kind, last_rulings, pair_id
 from services.kernel.errors import ResourceExhausted
 from tests.identity_world import Facts
 
-ONE, OTHER = identifier("acme", "user_id", "u1"), identifier("acme", "email", "ada@x.com")
+ONE, OTHER = (
+    identifier(DEFAULT, "acme", "user_id", "u1"),
+    identifier(DEFAULT, "acme", "email", "ada@x.com"),
+)
 
 
 def decided(command, state=None, others=0):
@@ -83,6 +87,6 @@ def test_a_rejected_edge_says_which_rule_refused_it_and_what_broke_it(cut, wante
     types = {"u1": "user_id", "u2": "user_id", "a": "anonymous_id"}
     edges = [Edge("a", "u1", b"1"), Edge("a", "u2", b"2")]
 
-    found = resolve(types, edges, cuts_of(cut), asked={("a", "u2")})
+    found = resolve(DEFAULT, types, edges, cuts_of(cut), asked={("a", "u2")})
 
     assert found.refusals == {("a", "u2"): wanted}
