@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from google.protobuf.message import Message
 
@@ -28,21 +30,24 @@ from rapport.identity.v1.events_pb2 import (
 from services.identity.facts import Fact
 from services.identity.retraction import Lost
 from services.identity.traits import Said
+from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded, timestamp_of
+
+ACTOR = "services/identity"
 
 CHANGE_BYTES_MAX = 128 * 1024
 """What one ProfileTraitsChanged holds at the most, but for a single value that is longer."""
 
-Cause = Callable[[str], Recorded]
+Cause = Callable[[str], Recorded | Origin]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An event of a profile's stream, and the fact that led to it."""
+    """An event of a profile's stream, and the fact that led to it, or who did without one."""
 
     profile: str
     event: Message
-    cause: Recorded
+    cause: Recorded | Origin
     occur_time: datetime | None = None
 
 
@@ -69,51 +74,94 @@ def moves(
             moved[old][profile].append(atom)
     alive_before, alive = set(before.values()), set(after.values())
     for profile in sorted(alive - alive_before):
-        yield Change(profile, ProfileCreated(profile=name_of(profile)), cause(profile))
+        yield created(profile, cause(profile))
     ended = alive_before - alive
     for profile in sorted(moved.keys() | ended):
         survivor = leads_to.get(profile) if profile in ended else None
-        goals = moved[profile]
-        for other in sorted(goals, key=lambda other: (other == survivor, other)):
-            atoms = sorted(goals[other])
-            if other == survivor:
-                yield Change(other, _merged(other, profile, atoms), cause(other))
-            else:
-                yield Change(profile, _split(profile, other, atoms), cause(other))
-        if profile in ended and survivor not in goals:
-            yield Change(profile, ProfileRemoved(profile=name_of(profile)), cause(profile))
+        yield from departures(profile, moved[profile], survivor, cause, is_ended=profile in ended)
+
+
+def created(profile: str, cause: Recorded | Origin) -> Change:
+    """Tells that a profile came to be."""
+    return Change(profile, ProfileCreated(profile=name_of(profile)), cause)
+
+
+def departures(
+    profile: str,
+    goals: Mapping[str, Iterable[str]],
+    survivor: str | None,
+    cause: Cause,
+    *,
+    is_ended: bool,
+) -> Iterable[Change]:
+    """Tells how atoms left a profile, by where they went, and whether it ended by that."""
+    for other in sorted(goals, key=lambda other: (other == survivor, other)):
+        atoms = sorted(goals[other])
+        if other == survivor:
+            yield Change(other, _merged(other, profile, atoms), cause(other))
+        else:
+            yield Change(profile, _split(profile, other, atoms), cause(other))
+    if is_ended and survivor not in goals:
+        yield Change(profile, ProfileRemoved(profile=name_of(profile)), cause(profile))
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What somebody did, as it is told."""
+
+    profile: str
+    atom: str
+    activity_id: UUID
+    activity: str
+    occur_time: datetime
+
+    def recorded(self, cause: Recorded | Origin) -> Change:
+        """Tells that it happened."""
+        event = ProfileActivityRecorded(**self._told())
+        return Change(self.profile, event, cause, self.occur_time)
+
+    def retracted(self, cause: Recorded | Origin) -> Change:
+        """Tells that it was taken back."""
+        return Change(self.profile, ProfileActivityRetracted(**self._told()), cause)
+
+    def _told(self) -> dict[str, Any]:
+        return {
+            "profile": name_of(self.profile),
+            "atom": self.atom,
+            "activity_id": str(self.activity_id),
+            "activity": self.activity,
+            "occur_time": timestamp_of(self.occur_time),
+        }
 
 
 def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable[Change]:
     """Tells what people did."""
     for fact in facts:
-        profile = profile_of[fact.atom]
-        event = ProfileActivityRecorded(
-            profile=name_of(profile),
+        done = Done(
+            profile=profile_of[fact.atom],
             atom=fact.atom,
-            activity_id=str(fact.activity_id),
+            activity_id=fact.activity_id,
             activity=fact.activity.name,
-            occur_time=timestamp_of(fact.occur_time),
+            occur_time=fact.occur_time,
         )
-        yield Change(profile, event, fact.event, fact.occur_time)
+        yield done.recorded(fact.event)
 
 
 def retractions(lost: Iterable[Lost], profile_of: Mapping[str, str]) -> Iterable[Change]:
     """Tells what was taken back; `profile_of` are the profiles of atoms until now."""
     for fact in lost:
-        profile = profile_of[fact.atom]
-        event = ProfileActivityRetracted(
-            profile=name_of(profile),
+        done = Done(
+            profile=profile_of[fact.atom],
             atom=fact.atom,
-            activity_id=str(fact.activity_id),
+            activity_id=fact.activity_id,
             activity=fact.activity,
-            occur_time=timestamp_of(fact.fact.occur_time),
+            occur_time=fact.fact.occur_time,
         )
-        yield Change(profile, event, fact.event)
+        yield done.retracted(fact.event)
 
 
 def trait_changes(
-    profile: str, before: Mapping[str, Said], after: Mapping[str, Said], cause: Recorded
+    profile: str, before: Mapping[str, Said], after: Mapping[str, Said], cause: Recorded | Origin
 ) -> Iterable[Change]:
     """Tells which traits of a profile have other values than before."""
     event, size = ProfileTraitsChanged(profile=name_of(profile)), 0

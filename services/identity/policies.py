@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.identity.changes import Change
+from services.identity.changes import ACTOR, Change
 from services.kernel.log.log import Append, NewEvent, Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
-
-ACTOR = "services/identity"
 
 
 class TellProfileChanges:
@@ -23,12 +21,16 @@ class TellProfileChanges:
 
 def append_of(change: Change) -> Append:
     """Returns what a change adds to the log."""
-    cause = change.cause
-    origin = Origin(
+    event = NewEvent(change.event, change.occur_time)
+    return Append(_origin(change.cause), stream=f"profile-{change.profile}", events=[event])
+
+
+def _origin(cause: Recorded | Origin) -> Origin:
+    if isinstance(cause, Origin):
+        return cause
+    return Origin(
         workspace=cause.workspace,
         actor=ACTOR,
         correlation_id=cause.correlation_id,
         causation_id=str(cause.event_id),
     )
-    event = NewEvent(change.event, change.occur_time)
-    return Append(origin, stream=f"profile-{change.profile}", events=[event])

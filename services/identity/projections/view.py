@@ -7,11 +7,11 @@ the size of the batches can be seen in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity import changes
-from services.identity.changes import Change
+from services.identity.changes import ACTOR, Change
 from services.identity.facts import READ, Fact, read_fact
 from services.identity.projections import (
     assertions,
@@ -25,6 +25,7 @@ from services.identity.projections import (
 from services.identity.projections.assertions import Swing
 from services.identity.projections.atoms import TraitsOfAtoms
 from services.identity.projections.deal_words import Heard
+from services.identity.projections.differences import Difference
 from services.identity.projections.islands import Islands
 from services.identity.projections.remains import take_back
 from services.identity.projections.rules_in_force import RulesInForce, rules_in_force
@@ -32,6 +33,7 @@ from services.identity.projections.step import Step
 from services.identity.retraction import Message, settle
 from services.identity.rules import Rules
 from services.identity.verdicts import FACTS, JudgedPlace, Ruling, last_rulings
+from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
 
@@ -57,6 +59,16 @@ class ProfilesView:
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)
+
+    async def changes_between(self, tx: Tx, live: str, built: str) -> AsyncIterator[list[Change]]:
+        """Tells the way from the profiles of one generation to those of another."""
+        reason = f"generation {built}"
+
+        def origin(workspace: str) -> Origin:
+            return Origin(workspace, ACTOR, correlation_id=reason, causation_id="")
+
+        async for part in Difference(tx, live, built, origin).parts():
+            yield part
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> list[Change]:
         """Folds events into the tables; returns what that changed, in the order to tell it."""

@@ -225,7 +225,7 @@ def _rebuild_of(service: Service, kernel: Kernel, view: str, sources: Any) -> Re
     readers = {name: source.read for name, source in sources.items()}
     for consumer in service.consumers:
         if consumer.name == view:
-            return Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)
+            return Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers, service.views)
     inline = next(found for found in service.views if found.name == view)
     return Rebuild(kernel.pool, kernel.log, inline, service.event_types, {})
 

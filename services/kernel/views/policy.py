@@ -2,7 +2,8 @@
 
 A policy runs in the checkpoint transaction of a consumer, after its view, and what it answers is
 appended to the service's own log in that transaction: once, whatever crashes. A rebuild runs no
-policy, so nothing is said twice.
+policy, so nothing is said twice; if its outcome differs from what was live, and that is accepted,
+the difference is told in the swap's transaction: then `events` are none.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ A rebuild reads the logs of the view's sources from position 1 into a new genera
 the live one's positions, and runs no policy, so nothing happens twice. Its checkpoints are kept,
 so it can be stopped and resumed. Comparing and swapping hold the live positions still only for
 the last few events; the digests are then computed in a snapshot while everybody goes on working.
+
+What follows from an accepted difference is only the difference: a view that can tell what lies
+between two generations says so in the swap's transaction, and its policy appends that, once.
 """
 
 from __future__ import annotations
@@ -18,16 +21,25 @@ from services.kernel.log.log import READ_BATCH_SIZE, Log, read_heads, read_parti
 from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
 from services.kernel.views.parking import forget_parked, list_parked
 from services.kernel.views.projection import Consumer
-from services.kernel.views.view import LIVE, RETIRED, add_generation, digest, schema_of
+from services.kernel.views.view import (
+    LIVE,
+    RETIRED,
+    TellsDifferences,
+    add_generation,
+    append_with_views,
+    digest,
+    schema_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from asyncpg import Pool
 
     from services.kernel.feed.reader import HoleReader
     from services.kernel.log.recorded import EventTypes
     from services.kernel.log.sql import Tx
+    from services.kernel.views.policy import Policy
     from services.kernel.views.view import AnyView
 
 _BUILDING_GENERATION = """
@@ -99,7 +111,8 @@ class Rebuild:
     """The rebuild of one view.
 
     `readers` reads the logs of a consumer's sources, by service; an inline view reads its own log
-    from the database. `has_policy` says that something follows from what the consumer applies.
+    from the database. `policy` is what says what follows from what the consumer applies, `views`
+    are those of the own log that are read at once.
     """
 
     pool: Pool
@@ -107,15 +120,21 @@ class Rebuild:
     view: AnyView
     event_types: EventTypes
     readers: Mapping[str, HoleReader]
-    has_policy: bool = False
+    policy: Policy[Any] | None = None
+    views: Sequence[AnyView] = ()
 
     @classmethod
     def of_consumer(
-        cls, pool: Pool, log: Log, consumer: Consumer[Any], readers: Mapping[str, HoleReader]
+        cls,
+        pool: Pool,
+        log: Log,
+        consumer: Consumer[Any],
+        readers: Mapping[str, HoleReader],
+        views: Sequence[AnyView] = (),
     ) -> Rebuild:
         """The rebuild of a consumer's view."""
-        has_policy = consumer.policy is not None
-        return cls(pool, log, consumer.view, consumer.event_types, readers, has_policy)
+        view, event_types = consumer.view, consumer.event_types
+        return cls(pool, log, view, event_types, readers, consumer.policy, views)
 
     async def build(self) -> AsyncIterator[Progress]:
         """Bring the new generation up to the live one's positions, from where it stopped."""
@@ -158,8 +177,9 @@ class Rebuild:
     async def swap(self, *, accept_difference: bool = False) -> Comparison:
         """Make the new generation the live one in one transaction, and keep the old one.
 
-        Raises DifferenceError when they differ and that is not accepted; RebuildError when events
-        are parked whose policy has yet to say what follows.
+        What lies between both is told in it, if the view can say so and has a policy. Raises
+        DifferenceError when they differ and that is not accepted; RebuildError when events are
+        parked whose policy has yet to say what follows.
         """
         await self._refuse_what_a_policy_waits_for(self.pool)
         comparison = await self.compare()
@@ -172,10 +192,12 @@ class Rebuild:
             await self._catch_up(tx, generation, live)
             old = await tx.fetchval(_LIVE_GENERATION, self.view.name)
             now = self.log.clock.now()
+            built = schema_of(self.view.name, generation)
+            if not comparison.equal:
+                await self._tell_difference(tx, built)
             await tx.execute(
                 f'alter schema "{self.view.name}" rename to "{schema_of(self.view.name, old)}"'
             )
-            built = schema_of(self.view.name, generation)
             await tx.execute(f'alter schema "{built}" rename to "{self.view.name}"')
             await tx.execute(_SET_STATUS, self.view.name, old, RETIRED, None)
             await tx.execute(_SET_STATUS, self.view.name, generation, LIVE, now)
@@ -220,9 +242,17 @@ class Rebuild:
         async for _ in self.build():
             pass
 
+    async def _tell_difference(self, tx: Tx, built: str) -> None:
+        """Append what follows from the way from the live generation to the new one."""
+        if self.policy is None or not isinstance(self.view, TellsDifferences):
+            return
+        async for applied in self.view.changes_between(tx, self.view.name, built):
+            follows = await self.policy.react(tx, (), applied)
+            await append_with_views(tx, self.log, self.views, follows)
+
     async def _refuse_what_a_policy_waits_for(self, connection: Tx | Pool) -> None:
         """A swap would apply parked events without their policy, and forget that it was due."""
-        if self.has_policy and await list_parked(connection, self.view.name, limit=1):
+        if self.policy is not None and await list_parked(connection, self.view.name, limit=1):
             raise RebuildError(
                 f"events of {self.view.name} are parked, and its policy says what follows from "
                 "them: retry the parked events first"

@@ -8,8 +8,8 @@ by row; `digest` says whether they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from services.kernel.log.tables import SCHEMA_LOCK_KEY
 
@@ -72,6 +72,19 @@ class View(Protocol[T_co]):
 
 
 AnyView = View[Any]
+
+
+@runtime_checkable
+class TellsDifferences(Protocol[T_co]):
+    """A view that can also say what lies between two of its generations.
+
+    It answers, in parts, what `apply` would have answered had something led from one to the other.
+    What a policy makes of one part must fit into one append.
+    """
+
+    def changes_between(self, tx: Tx, live: str, built: str) -> AsyncIterator[T_co]:
+        """The way from the generation in the schema `live` to the one in `built`."""
+        ...
 
 
 class ViewShapeError(Exception):
