@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.identity.changes import Change, Done, created, departures, trait_changes
-from services.identity.identifiers import CONTACT_ID
 from services.identity.projections import deal_words
+from services.identity.rules import CONTACT_ID
 from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, is_computed, later
 from services.kernel.log.log import Origin
