@@ -56,6 +56,11 @@ def name_of(profile: str) -> str:
     return f"profiles/{profile}"
 
 
+def id_of(name: str) -> str:
+    """`profiles/42` → `42`."""
+    return name.partition("/")[2]
+
+
 def moves(
     before: Mapping[str, str],
     after: Mapping[str, str],

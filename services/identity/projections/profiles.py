@@ -177,7 +177,7 @@ async def get_profile(pool: Pool, workspace: str, name: str) -> Profile:
     async with snapshot(pool) as connection:
         rows = await connection.fetch(_ROWS, workspace, [profile])
         if rows:
-            return (await _filled(connection, workspace, rows))[0]
+            return (await filled(connection, workspace, rows))[0]
     # It was absorbed in between, which is as rare as it sounds.
     return await get_profile(pool, workspace, name)
 
@@ -190,17 +190,22 @@ async def batch_get_profiles(
     nodes = {name: _node_or_none(rules, workspace, name) for name in names}
     asked = sorted({node for node in nodes.values() if node is not None})
     async with snapshot(pool) as connection:
-        found = await connection.fetch(_PROFILES_OF_NODES, workspace, asked)
-        leads_to: dict[str | None, str] = {row["node"]: row["profile"] for row in found}
-        rows = await connection.fetch(_ROWS, workspace, sorted(set(leads_to.values())))
-        filled = await _filled(connection, workspace, rows)
-    by_id = {row["profile"]: profile for row, profile in zip(rows, filled, strict=True)}
+        found = await leads_to(connection, workspace, asked)
+        rows = await connection.fetch(_ROWS, workspace, sorted(set(found.values())))
+        whole = await filled(connection, workspace, rows)
+    by_id = {row["profile"]: profile for row, profile in zip(rows, whole, strict=True)}
     return BatchGetProfilesResponse(
         profiles=[
-            NamedProfile(name=name, profile=by_id.get(leads_to.get(nodes[name], "")))
+            NamedProfile(name=name, profile=by_id.get(found.get(nodes[name] or "", "")))
             for name in names
         ]
     )
+
+
+async def leads_to(connection: Tx, workspace: str, nodes: Sequence[str]) -> dict[str, str]:
+    """Returns the profiles of those among some nodes that are of any."""
+    rows = await connection.fetch(_PROFILES_OF_NODES, workspace, nodes)
+    return {row["node"]: row["profile"] for row in rows}
 
 
 async def list_profiles(
@@ -215,7 +220,7 @@ async def list_profiles(
     )
     async with snapshot(pool) as connection:
         page = query.page(await connection.fetch(query.sql, *query.args))
-        found = await _filled(connection, workspace, page.rows)
+        found = await filled(connection, workspace, page.rows)
     return ListProfilesResponse(profiles=found, next_page_token=page.next_page_token)
 
 
@@ -254,7 +259,7 @@ async def snapshot(pool: Pool) -> AsyncIterator[Tx]:
         yield connection
 
 
-async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Profile]:
+async def filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Profile]:
     """Returns profiles with their identifiers and traits."""
     rules = await rules_of(connection, workspace)
     ids = [row["profile"] for row in rows]

@@ -103,7 +103,7 @@ order by occur_time desc, activity_id desc
 limit $5
 """
 
-_SHOWN = "occur_time, receive_time, activity_id, kind, activity, source, resource, details"
+SHOWN = "occur_time, receive_time, activity_id, kind, activity, source, resource, details"
 
 FIELDS = Fields(
     {
@@ -185,9 +185,9 @@ async def list_timeline(
         before = (token.values[0], _activity_id(token.values[1]))
     size = min(request.page_size, PAGE_SIZE_MAX) or PAGE_SIZE_DEFAULT
     arguments = Arguments((workspace, profile, *before, size + 1))
-    statement = _NEWEST.format(shown=_SHOWN, wanted=wanted.sql(arguments))
+    statement = _NEWEST.format(shown=SHOWN, wanted=wanted.sql(arguments))
     rows = await pool.fetch(statement, *arguments.values)
-    response = ListTimelineResponse(entries=[_entry(row) for row in rows[:size]])
+    response = ListTimelineResponse(entries=[entry(row) for row in rows[:size]])
     if len(rows) > size:
         last = rows[size - 1]
         values = (last["occur_time"], str(last["activity_id"]))
@@ -196,7 +196,8 @@ async def list_timeline(
     return response
 
 
-def _entry(row: Record) -> TimelineEntry:
+def entry(row: Record) -> TimelineEntry:
+    """Returns a row as the API shows it."""
     return TimelineEntry(
         activity_id=str(row["activity_id"]),
         kind=row["kind"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from rapport.identity.v1.service_pb2 import (
@@ -13,6 +14,12 @@ from rapport.identity.v1.service_pb2 import (
     ListProfilesResponse,
     ListTimelineRequest,
     ListTimelineResponse,
+    WatchProfileRequest,
+    WatchProfileResponse,
+    WatchProfilesRequest,
+    WatchProfilesResponse,
+    WatchTimelineRequest,
+    WatchTimelineResponse,
 )
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceServicer
 from services.identity.projections import (
@@ -23,6 +30,7 @@ from services.identity.projections import (
     list_profiles,
     list_timeline,
 )
+from services.identity.service.watching import Watching
 from services.kernel.process.runtime import Kernel
 from services.kernel.rpc.caller import current_caller
 
@@ -48,10 +56,31 @@ class IdentityService(IdentityServiceServicer):
         workspace = await self._fresh_workspace(request.read_token)
         return await list_profiles(self._kernel.pool, workspace, request)
 
+    async def WatchProfile(
+        self, request: WatchProfileRequest, _: Any
+    ) -> AsyncIterator[WatchProfileResponse]:
+        workspace = await self._fresh_workspace(request.read_token)
+        async for response in Watching(self._kernel, workspace).profile(request.name):
+            yield response
+
+    async def WatchProfiles(
+        self, request: WatchProfilesRequest, _: Any
+    ) -> AsyncIterator[WatchProfilesResponse]:
+        workspace = current_caller().workspace
+        async for response in Watching(self._kernel, workspace).profiles(request):
+            yield response
+
     async def ListTimeline(self, request: ListTimelineRequest, _: Any) -> ListTimelineResponse:
         workspace = await self._fresh_workspace(request.read_token)
         profile = await find_profile_id(self._kernel.pool, workspace, request.name)
         return await list_timeline(self._kernel.pool, workspace, profile, request)
+
+    async def WatchTimeline(
+        self, request: WatchTimelineRequest, _: Any
+    ) -> AsyncIterator[WatchTimelineResponse]:
+        workspace = current_caller().workspace
+        async for response in Watching(self._kernel, workspace).timeline(request):
+            yield response
 
     async def _fresh_workspace(self, read_token: str) -> str:
         """Waits for the view, then names the workspace that a call is confined to."""
