@@ -62,6 +62,8 @@ MACHINE_PATHS = re.compile(
 TEXT = {".py", ".pyi", ".md", ".toml", ".yaml", ".yml", ".proto", ".json", ".lock", ".sh", ".sql"}
 TEXT |= {"", ".cfg", ".ini", ".txt", ".html", ".js", ".css", ".svg"}
 
+Trees = dict[Path, ast.Module]
+
 LIST_FILES = ("git", "-c", "safe.directory=*", "ls-files", "-z")
 
 
@@ -75,7 +77,6 @@ def _tracked() -> list[Path]:
 
 FILES = _tracked()
 PYTHON = [path for path in FILES if path.suffix == ".py"]
-TREES = {path: ast.parse((ROOT / path).read_bytes()) for path in PYTHON}
 OURS = [path for path in FILES if path.suffix in TEXT and path.parts[0] != "third_party"]
 
 
@@ -83,16 +84,29 @@ def _lines(path: Path) -> list[str]:
     return (ROOT / path).read_text(encoding="utf-8").splitlines()
 
 
-def _walk(*kinds: type) -> Iterator[tuple[Path, ast.AST]]:
-    for path, tree in TREES.items():
+# Let go of when the last test here is over: what stays slows the collector down for all tests.
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    """What each file says, parsed."""
+    return {path: ast.parse((ROOT / path).read_bytes()) for path in PYTHON}
+
+
+@pytest.fixture(scope="module")
+def mentioned(trees: Trees) -> list[tuple[Path, int, str]]:
+    """Every name that is made use of."""
+    return list(_mentioned(trees))
+
+
+def _walk(trees: Trees, *kinds: type) -> Iterator[tuple[Path, ast.AST]]:
+    for path, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, kinds):
                 yield path, node
 
 
-def _mentioned() -> Iterator[tuple[Path, int, str]]:
+def _mentioned(trees: Trees) -> Iterator[tuple[Path, int, str]]:
     """Yields every dotted name and every imported one as (file, line, "time.sleep")."""
-    for path, node in _walk(ast.Attribute, ast.Name, ast.ImportFrom):
+    for path, node in _walk(trees, ast.Attribute, ast.Name, ast.ImportFrom):
         if isinstance(node, ast.ImportFrom):
             yield from ((path, node.lineno, f"{node.module}.{name.name}") for name in node.names)
         else:
@@ -101,9 +115,6 @@ def _mentioned() -> Iterator[tuple[Path, int, str]]:
 
 def _at_home(path: Path, homes: tuple[str, ...]) -> bool:
     return any(path.as_posix().startswith(home) or path.name == home for home in homes)
-
-
-MENTIONED = list(_mentioned())
 
 
 def test_no_line_is_longer_than_two_columns_allow():
@@ -124,29 +135,29 @@ def test_no_file_holds_two_ideas():
     assert {} == long
 
 
-def test_no_function_holds_two_ideas():
+def test_no_function_holds_two_ideas(trees):
     long = [
         f"{path}:{node.lineno} {node.name}: {count} lines"
-        for path, node in _walk(ast.FunctionDef, ast.AsyncFunctionDef)
+        for path, node in _walk(trees, ast.FunctionDef, ast.AsyncFunctionDef)
         if (count := node.end_lineno - node.lineno + 1) > FUNCTION_LINES_MAX
     ]
 
     assert not long, "\n".join(long)
 
 
-def test_every_module_says_what_it_is():
-    silent = [f"{path}" for path, tree in TREES.items() if not ast.get_docstring(tree)]
+def test_every_module_says_what_it_is(trees):
+    silent = [f"{path}" for path, tree in trees.items() if not ast.get_docstring(tree)]
 
     assert not silent, "\n".join(silent)
 
 
 @pytest.mark.parametrize("pattern", [*BANNED_CALLS, *BANNED_IN_TESTS])
-def test_a_banned_call_stays_in_its_one_home(pattern):
+def test_a_banned_call_stays_in_its_one_home(pattern, mentioned):
     homes = (BANNED_CALLS | BANNED_IN_TESTS)[pattern]
     only_tests = pattern in BANNED_IN_TESTS
     used = [
         f"{path}:{line} {name}"
-        for path, line, name in MENTIONED
+        for path, line, name in mentioned
         if re.fullmatch(pattern, name)
         and (path.parts[0] == "tests" or not only_tests)
         and not _at_home(path, homes)
@@ -166,10 +177,10 @@ def test_nothing_is_left_for_later():
     assert not left, "\n".join(left)
 
 
-def test_a_class_is_named_for_what_it_is():
+def test_a_class_is_named_for_what_it_is(trees):
     vague = [
         f"{path}:{node.lineno} {node.name}"
-        for path, node in _walk(ast.ClassDef)
+        for path, node in _walk(trees, ast.ClassDef)
         if CLASS_WORDS_BANNED.search(node.name) and node.name not in CLASS_NAMES_ALLOWED
     ]
 
