@@ -3,6 +3,7 @@
 One PostgreSQL and one NATS per test process, fresh databases and streams per test.
 """
 
+import gc
 import shutil
 import socket
 import tempfile
@@ -62,6 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} lies in no tier: {', '.join(TIERS)}")
         item.add_marker(tier)
     items[:] = longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector what is imported by now: it stays until the end anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
