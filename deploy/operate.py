@@ -16,6 +16,8 @@ from deploy.stack.settings import Settings
 USAGE = (
     'usage: make operate S=<service> DO="views | rebuild <view> | compare <view> | swap <view> | …"'
 )
+# Where the platform writes beside the databases, whose folder the server itself tells.
+KEPT = ("nats", "logs")
 
 
 def main() -> int:
@@ -33,6 +35,8 @@ def main() -> int:
     if service not in dev["databases"] or not words:
         print(f"{USAGE}\nservices: {', '.join(sorted(dev['databases']))}")
         return 1
+    if words[0] == "prove-erased":
+        words += [str(place) for name in KEPT if (place := settings.data_dir / name).exists()]
     environment = {
         **os.environ,
         "RAPPORT_DATABASE_URL": dev["databases"][service],

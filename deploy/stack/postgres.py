@@ -53,6 +53,10 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_checkpoints": "off",
     "idle_in_transaction_session_timeout": "5min",
+    # Erasing: old files of the write-ahead log go instead of being written over one day, and no
+    # error tells the server's log which values it was about.
+    "wal_recycle": "off",
+    "log_error_verbosity": "terse",
 }
 # Nothing is waited for to reach the disk: a killed server keeps all, a machine without power not.
 UNFLUSHED = {"fsync": "off", "full_page_writes": "off"}

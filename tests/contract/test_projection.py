@@ -9,13 +9,13 @@ from services.kernel.feed.source import own_source
 from services.kernel.log.database import is_passing, transaction
 from services.kernel.log.log import read_heads
 from services.kernel.log.tables import create_kernel_tables
-from services.kernel.process.runtime import partitions_of
 from services.kernel.testing import eventually
 from services.kernel.views.checkpoint import (
     FencedError,
     read_positions,
     take_lease,
 )
+from services.kernel.views.partitions import partitions_of
 from services.kernel.views.projection import Consumer
 from tests.projection_world import OwnReader, projection_world
 from tests.tallies import TEXTS, Echo, Tallies, texts

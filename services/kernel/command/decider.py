@@ -289,8 +289,8 @@ class _Step(Generic[C, S]):
     def _state(self) -> S:
         if self.loaded.state is not None:
             return msgspec.msgpack.decode(self.loaded.state, type=type(self.decider.initial))
-        history = [self.event_types.decode(envelope).event for envelope in self.loaded.history]
-        return self.decider.fold(history)
+        history = self.event_types.decode_all(self.loaded.history)
+        return self.decider.fold([recorded.event for recorded in history])
 
     def check_etag(self) -> None:
         """Refuse an old etag; what does not exist has none, and its decider says so."""

@@ -172,6 +172,7 @@ class GroupCommit:
 
     async def _commit(self, group: Sequence[_Pending]) -> None:
         """One transaction: lock, load, decide, settle claims, append and remember, apply views."""
+        age = self.log.recent.age
         async with transaction(self.pool) as tx:
             heads = await self.log.lock_heads(tx, self._partitions(group))
             await _replay(tx, group)
@@ -183,7 +184,7 @@ class GroupCommit:
             versions = {stream: state.version for stream, state in loaded.items()}
             landed = self.log.record(appends, heads, versions)
             self._respond(accepted, landed)
-            answered = [(p.work, p.response) for p in accepted if p.response is not None]
+            answered = [(p.work, p.response, p.changes) for p in accepted if p.response is not None]
             states = saved_states(changes, landed.events, loaded)
             responses = requests.saved_responses(answered, self.log.clock.now())
             size_bytes = await self.log.write(tx, landed, also=[*states, *responses])
@@ -191,7 +192,7 @@ class GroupCommit:
             if landed.events:
                 for view in self.views:
                     await view.apply(tx, view.name, landed.events)
-        self.log.recent.keep(landed.events, size_bytes)
+        self.log.recent.keep(landed.events, size_bytes, age)
 
     def _partitions(self, group: Sequence[_Pending]) -> set[int]:
         if self.log.partitions == 1:

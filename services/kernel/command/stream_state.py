@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from services.kernel.command.work import StreamState
 from services.kernel.log.log import READ_BATCH_SIZE, read_stream
-from services.kernel.log.recorded import utc
+from services.kernel.log.recorded import is_erased, utc
 from services.kernel.log.sql import Statement, Tx, columns
 
 if TYPE_CHECKING:
@@ -117,12 +117,15 @@ def saved_states(
 
 
 async def _history(tx: Tx, workspace: str, stream: str) -> StreamState:
-    """An existing stream's state, to be folded."""
+    """An existing stream's state, to be folded; of what was erased only the versions are left."""
     history: list[Envelope] = []
-    while len(history) % READ_BATCH_SIZE == 0:
-        batch = await read_stream(tx, workspace, stream, after_version=len(history))
-        if not batch:
+    version = 0
+    while batch := await read_stream(tx, workspace, stream, after_version=version):
+        version = batch[-1].version
+        history += [envelope for envelope in batch if not is_erased(envelope)]
+        if len(batch) < READ_BATCH_SIZE:
             break
-        history += batch
-    first, last = history[0], history[-1]
-    return StreamState(last.version, utc(first.record_time), utc(last.record_time), history=history)
+    if not history:
+        return StreamState(version)
+    times = utc(history[0].record_time), utc(history[-1].record_time)
+    return StreamState(version, *times, history=history)

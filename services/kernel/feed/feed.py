@@ -45,6 +45,7 @@ _STREAM_NAME_IN_USE = 10058
 # A cluster that is not complete yet calls that a bad request, too.
 _NO_SUITABLE_PEERS = 10005
 _NO_MESSAGE_FOUND = 10037
+_SEQUENCE_NOT_FOUND = 10043
 _NOT_IN_A_SUBJECT = re.compile(r"[^A-Za-z0-9_-]")
 
 _log = structlog.get_logger(__name__)
@@ -257,6 +258,24 @@ class Feed:
             )
         if guarded:
             self._judge(json.loads(answer.data), last.position)
+
+    async def erase(self, position: int) -> None:
+        """Overwrites the message of an event, and deletes it; one that is gone stays gone.
+
+        Raises FeedUnavailableError, for a feed that has not got so far, too.
+        """
+        with translated():
+            try:
+                await self._connection.manager().delete_msg(self.name, position)
+            except js_errors.BadRequestError as error:
+                if error.err_code != _SEQUENCE_NOT_FOUND:
+                    raise
+
+    async def last_position(self) -> int:
+        """How far the feed has got; raises FeedMissingError when there is none."""
+        with translated():
+            info = await self._connection.manager().stream_info(self.name)
+            return info.state.last_seq
 
     def _command(self, event: Envelope, *, guarded: bool) -> bytes:
         """A message as NATS' protocol says it."""

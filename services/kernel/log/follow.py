@@ -71,7 +71,7 @@ class Follower:
                 grown.clear()
                 found = await self._read(reached)
                 # Decoded last: another workspace's unreadable event is not this watcher's.
-                own = [self._event_types.decode(e) for e in found if e.workspace == workspace]
+                own = self._event_types.decode_all(e for e in found if e.workspace == workspace)
                 if own:
                     yield own, dict(reached)
                 if not found:

@@ -70,12 +70,12 @@ returning pg_notify('{APPENDED_CHANNEL}', h.partition || ':' || h.position)
 """
 
 _READ_PARTITION = f"""
-select {", ".join(COLUMNS)} from kernel.events
+select {", ".join(COLUMNS)}, erasure from kernel.events
 where partition = $1 and position > $2 order by position limit $3
 """
 
 _READ_STREAM = f"""
-select {", ".join(COLUMNS)} from kernel.events
+select {", ".join(COLUMNS)}, erasure from kernel.events
 where workspace = $1 and stream = $2 and version > $3 order by version limit $4
 """
 
@@ -297,7 +297,7 @@ async def read_partition(
 ) -> list[Envelope]:
     """The next events of a partition after a position, in order, at most `limit`."""
     rows = await connection.fetch(_READ_PARTITION, partition, after, limit)
-    return [_envelope(row) for row in rows]
+    return [envelope_of(row) for row in rows]
 
 
 async def read_all(
@@ -323,10 +323,11 @@ async def read_stream(
 ) -> list[Envelope]:
     """The next events of one stream after a version, in order, at most `limit`."""
     rows = await connection.fetch(_READ_STREAM, workspace, stream, after_version, limit)
-    return [_envelope(row) for row in rows]
+    return [envelope_of(row) for row in rows]
 
 
-def _envelope(row: Record) -> Envelope:
+def envelope_of(row: Record) -> Envelope:
+    """An event as the log gives it back, of a row with all columns."""
     envelope = Envelope(
         partition=row["partition"],
         position=row["position"],
@@ -339,6 +340,7 @@ def _envelope(row: Record) -> Envelope:
         actor=row["actor"],
         correlation_id=row["correlation_id"],
         causation_id=row["causation_id"],
+        erasure=row["erasure"],
     )
     set_timestamp(envelope.occur_time, row["occur_time"])
     set_timestamp(envelope.record_time, row["record_time"])

@@ -50,9 +50,25 @@ class Recent:
     def __init__(self, bytes_max: int = RECENT_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._runs: dict[int, _Run] = {}
+        self._forgotten = 0
 
-    def keep(self, events: Sequence[Recorded], size_bytes: int) -> None:
-        """Keeps what was appended; only after its transaction was committed."""
+    @property
+    def age(self) -> int:
+        """How often all was forgotten; whoever is about to append asks for it before."""
+        return self._forgotten
+
+    def forget(self) -> None:
+        """Forgets all: the log may hold less than what was appended to it."""
+        self._forgotten += 1
+        self._runs.clear()
+
+    def keep(self, events: Sequence[Recorded], size_bytes: int, age: int | None = None) -> None:
+        """Keeps what was appended; only after its transaction was committed.
+
+        What was appended before all was forgotten is not kept.
+        """
+        if age not in (None, self._forgotten):
+            return
         by_partition = attrgetter("partition")
         for partition, own in groupby(sorted(events, key=by_partition), by_partition):
             self._keep(partition, list(own), size_bytes)

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rapport.common.v1.envelope_pb2 import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import ModuleType
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,6 +48,11 @@ class Recorded(NamedTuple):
 Logged: TypeAlias = Envelope | Recorded
 
 
+def is_erased(event: Logged) -> bool:
+    """Whether an erasure took what the event said: it keeps its place, and nobody folds it."""
+    return isinstance(event, Envelope) and event.erasure != ""
+
+
 class UndecodableEventError(Exception):
     """When an envelope's type is unknown or its bytes do not parse: it will never be otherwise."""
 
@@ -74,10 +79,12 @@ class EventTypes:
     def decode(self, envelope: Logged) -> Recorded:
         """Decode an envelope into today's shape of its event, else raise UndecodableEventError.
 
-        What was just appended is in that shape.
+        What was just appended is in that shape. What was erased says nothing: pass it by.
         """
         if isinstance(envelope, Recorded):
             return envelope
+        if envelope.erasure:
+            raise UndecodableEventError(f"what it said was erased by {envelope.erasure}")
         event = self.message(envelope.type, envelope.data)
         try:
             event_id = UUID(envelope.event_id)
@@ -98,6 +105,10 @@ class EventTypes:
             occur_time=utc(envelope.occur_time),
             record_time=utc(envelope.record_time),
         )
+
+    def decode_all(self, envelopes: Iterable[Logged]) -> list[Recorded]:
+        """Decode what still says something, in order; what was erased is passed by."""
+        return [self.decode(envelope) for envelope in envelopes if not is_erased(envelope)]
 
     def message(self, full_name: str, data: bytes) -> Message:
         """Parse an event and bring it to today's shape, else raise UndecodableEventError."""

@@ -2,7 +2,7 @@
 
 `kernel.events` is the truth. `requests` is kept for ever, too: it is the promise of idempotency.
 `states` is a mere cache of folded streams, `checkpoints`, `parked` and `generations` belong to
-consumers and views.
+consumers and views. `erasures` and `erased_subjects` are the register of whom nothing may be left.
 """
 
 from __future__ import annotations
@@ -108,8 +108,62 @@ create table if not exists kernel.generations (
     primary key (view, generation)
 );
 
+create table if not exists kernel.erasures (
+    workspace text not null,
+    erasure text collate "C" not null,
+    key_time timestamptz not null,
+    key_event_id uuid not null,
+    hashes text[] not null,
+    nodes text[] not null,
+    stage int not null,
+    counts jsonb not null,
+    also jsonb not null,
+    feed_partition int not null,
+    feed_position bigint not null,
+    problem text not null default '',
+    notes text[] not null default '{}',
+    primary key (workspace, erasure)
+);
+
+create table if not exists kernel.erased_subjects (
+    workspace text not null,
+    hash text collate "C" not null,
+    key_time timestamptz not null,
+    key_event_id uuid not null,
+    erasure text not null,
+    primary key (workspace, hash)
+);
+
+-- What was there before these columns gets them without being rewritten.
+do $$ begin
+    if not exists (
+        select from pg_attribute
+        where attrelid = 'kernel.events'::regclass and attname = 'erasure'
+    ) then
+        alter table kernel.events add column erasure text;
+        alter table kernel.requests add column unchanged text[];
+        create index events_erased on kernel.events (workspace, erasure, partition, position)
+            where erasure is not null;
+        create index requests_unchanged on kernel.requests using gin (unchanged)
+            where unchanged is not null;
+    end if;
+end $$;
+
+-- The one change that there is: an erasure takes what an event says.
 create or replace function kernel.refuse_change() returns trigger language plpgsql as $$
 begin
+    if tg_op = 'UPDATE' then
+        if old.erasure is null and new.erasure is not null and new.data = ''
+            and (new.partition, new.position, new.workspace, new.stream, new.version, new.event_id,
+                 new.type, new.actor, new.correlation_id, new.causation_id, new.occur_time,
+                 new.record_time)
+              = (old.partition, old.position, old.workspace, old.stream, old.version, old.event_id,
+                 old.type, old.actor, old.correlation_id, old.causation_id, old.occur_time,
+                 old.record_time)
+        then
+            return new;
+        end if;
+    end if;
     raise exception 'the log is append-only: % on kernel.events is refused', tg_op;
 end $$;
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -16,7 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from rapport.common.v1.subjects_pb2 import ErasureStage
 from services.kernel.clock import SystemClock
+from services.kernel.erasing import register
+from services.kernel.erasing.proof import SOUGHT_LENGTH_MIN, find_in_files
 from services.kernel.errors import RapportError
 from services.kernel.feed.source import open_sources
 from services.kernel.process.runtime import Service, make_kernel, open_pool
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from services.kernel.process.runtime import Kernel
 
 OK, FAILED = 0, 1
+_DATA_DIRECTORY = "select current_setting('data_directory')"
 # Wider than any line: what is piped is read by programs, which find a row in one line.
 PLAIN_WIDTH = 10_000
 
@@ -66,6 +71,8 @@ async def run(service: Service, config: ServiceConfig, words: Sequence[str]) -> 
         "drop": _drop,
         "parked": _parked,
         "retry": _retry,
+        "erasures": _erasures,
+        "prove-erased": _prove_erased,
     }
     try:
         async with open_pool(config.database_url) as pool:
@@ -101,6 +108,10 @@ def _parse(service: Service, words: Sequence[str]) -> Any:
     retry = commands.add_parser("retry", help="apply a parked stream again")
     for word in ("consumer", "source", "partition", "workspace", "stream"):
         retry.add_argument(word, type=int if word == "partition" else str)
+    commands.add_parser("erasures", help="whom was asked to be erased, and how far that is")
+    prove = commands.add_parser("prove-erased", help="look for a text in every byte of all files")
+    prove.add_argument("text", help="what only the erased person had, e.g. an e-mail address")
+    prove.add_argument("folders", nargs="*", type=Path, help="of feeds, exports and backups")
     return parser.parse_args(words)
 
 
@@ -214,6 +225,40 @@ async def _retry(service: Service, config: ServiceConfig, kernel: Kernel, asked:
             service.views,
         )
     _console.print(f"{asked.stream}: {count} events applied")
+
+
+async def _erasures(service: Service, _config: ServiceConfig, kernel: Kernel, _asked: Any) -> None:
+    table = Table("workspace", "erasure", "stage", "erased", "problem", "left to others", box=None)
+    for known in await register.all_erasures(kernel.pool):
+        table.add_row(
+            known.workspace,
+            known.name,
+            ErasureStage.Name(known.stage).removeprefix("ERASURE_STAGE_"),
+            ", ".join(f"{count} {system}" for system, count in sorted(known.counts.items())),
+            escape(known.problem),
+            escape("; ".join(known.notes)),
+        )
+    _console.print(table if table.row_count else f"nobody was erased from {service.name}")
+
+
+async def _prove_erased(
+    _service: Service, _config: ServiceConfig, kernel: Kernel, asked: Any
+) -> None:
+    if len(asked.text) < SOUGHT_LENGTH_MIN:
+        raise OperatorError(
+            f"a text of less than {SOUGHT_LENGTH_MIN} characters is found by chance"
+        )
+    # What the server still holds in memory has to be in the files to be found there.
+    await kernel.pool.execute("checkpoint")
+    folders = [Path(await kernel.pool.fetchval(_DATA_DIRECTORY)), *asked.folders]
+    if missing := [f"{folder}" for folder in folders if not folder.exists()]:
+        raise OperatorError(f"not on this machine, or closed to us: {', '.join(missing)}")
+    found = list(find_in_files(asked.text, folders))
+    for file in found:
+        _console.print(f"{file.path}: {file.count}")
+    if found:
+        raise OperatorError(f"{len(found)} files hold that text")
+    _console.print(f"no file below {', '.join(map(str, folders))} holds that text")
 
 
 def _source_names(service: Service, view: str) -> Sequence[str]:

@@ -26,33 +26,29 @@ from rapport.common.v1 import log_service_pb2, log_service_pb2_grpc
 from services.kernel.clock import Clock, SystemClock, new_id, new_ids
 from services.kernel.command.decider import Commands
 from services.kernel.command.group_commit import GroupCommit
-from services.kernel.errors import RapportError
+from services.kernel.erasing.tombstones import ERASED_CHANNEL
 from services.kernel.feed.feed import FeedConnection
 from services.kernel.feed.log_service import LogServicer
 from services.kernel.feed.readers import reader_opener
 from services.kernel.feed.relay import Relay, RelayMetrics
 from services.kernel.feed.source import Source, open_sources
 from services.kernel.log.bell import Bell
-from services.kernel.log.database import is_passing, transaction
 from services.kernel.log.follow import Follower
 from services.kernel.log.listen import Listener
 from services.kernel.log.log import APPENDED_CHANNEL, Log
 from services.kernel.log.tables import create_kernel_tables, create_tables
 from services.kernel.process import telemetry
 from services.kernel.process.config import ServiceConfig
+from services.kernel.process.erasing import subject_erasing
 from services.kernel.process.metrics import RpcMetrics, new_registry, probes
 from services.kernel.process.tasks import Tasks
 from services.kernel.process.web import WebServer
 from services.kernel.rpc.caller import CallerSigner
 from services.kernel.rpc.pipeline import signed_caller
 from services.kernel.rpc.server import Served, Server
-from services.kernel.views.checkpoint import (
-    ADVANCED_CHANNEL,
-    Place,
-    create_checkpoint,
-    read_positions,
-)
+from services.kernel.views.checkpoint import ADVANCED_CHANNEL
 from services.kernel.views.freshness import WANTED_CHANNEL, Freshness
+from services.kernel.views.partitions import partitions_of
 from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics
 from services.kernel.views.view import AnyView, ensure_live
 
@@ -60,6 +56,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
     from prometheus_client import CollectorRegistry
 
+    from services.kernel.erasing.holdings import Holdings
     from services.kernel.log.recorded import EventTypes
 
 POOL_SIZE_MAX = 10
@@ -67,7 +64,6 @@ STATEMENT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 # A process that froze within a transaction holds the log's heads against all its replicas.
 IDLE_IN_TRANSACTION_MAX_S = 30
-PARTITIONS_RETRY_S = 0.5
 GARBAGE_OBJECTS_MAX = 50_000
 
 _log = structlog.get_logger(__name__)
@@ -98,6 +94,7 @@ class Service:
 
     `views` are read at once, `consumers` follow feeds; `background` makes coroutines that run
     until the end; `tables` are statements, repeatable, for what is neither log nor view.
+    `holdings` is what it holds about people.
     """
 
     name: str
@@ -109,6 +106,7 @@ class Service:
         lambda _kernel, _registry: ()
     )
     tables: str = ""
+    holdings: Callable[[Kernel], Holdings] | None = None
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -210,9 +208,10 @@ async def running(
         )
         names = {source for consumer in service.consumers for source in consumer.sources}
         sources = await stack.enter_async_context(open_sources(names, config, pool))
+        erasing = subject_erasing(service, kernel, feed, config)
         server = Server(
             config.grpc_address,
-            [*service.servicers(kernel), _log_service(pool)],
+            [*service.servicers(kernel), _log_service(pool), *(erasing.served if erasing else ())],
             authenticate=signed_caller(CallerSigner(config.internal_secret, SystemClock())),
             metrics=RpcMetrics(registry),
         )
@@ -221,6 +220,8 @@ async def running(
         _start_relays(process, feed, config.nats_replicas, RelayMetrics(registry))
         _start_listener(process, config.database_url)
         _start_projections(process, service, feed, sources, registry)
+        if erasing is not None:
+            process.tasks.spawn("compactor", erasing.compactor.run())
         for number, work in enumerate(service.background(kernel, registry)):
             process.tasks.spawn("background", work, f"{number}")
         await server.start()
@@ -288,11 +289,15 @@ def _start_listener(process: Running, database_url: str) -> None:
         kernel.freshness.wake(payload)
         kernel.bell.ring()
 
+    def erased(_payload: str | None) -> None:
+        kernel.log.recent.forget()
+
     listener = Listener(
         database_url,
         {
             APPENDED_CHANNEL: appended,
             ADVANCED_CHANNEL: advanced,
+            ERASED_CHANNEL: erased,
             WANTED_CHANNEL: kernel.log.wanted.ring,
         },
     )
@@ -332,26 +337,6 @@ def _start_projections(
             process.tasks.spawn(
                 "projections", follow(consumer, source), f"{consumer.name} {source}"
             )
-
-
-async def partitions_of(
-    pool: Pool, consumer: Consumer[Any], source: str, sources: Mapping[str, Source]
-) -> Sequence[int]:
-    """The partitions of a source: known from earlier, else asked until its owner answers."""
-    while True:
-        try:
-            known = [p for (name, p) in await read_positions(pool, consumer.name) if name == source]
-            if not known:
-                known = list(await sources[source].partitions())
-                # All or none, else a crash in between would leave the others unknown for ever.
-                async with transaction(pool) as tx:
-                    for partition in sorted(known):
-                        await create_checkpoint(tx, Place(consumer.name, source, partition))
-            return known
-        except Exception as error:
-            if not (isinstance(error, RapportError) or is_passing(error)):
-                raise
-            await asyncio.sleep(PARTITIONS_RETRY_S)
 
 
 async def serve(service: Service, config: ServiceConfig) -> None:

@@ -19,7 +19,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.kernel.feed.feed import ForeignFeedError
 from services.kernel.log.database import DATABASE_FAILURES, is_conflict, is_passing, transaction
-from services.kernel.log.recorded import EventTypes, Recorded, UndecodableEventError
+from services.kernel.log.recorded import (
+    EventTypes,
+    Recorded,
+    UndecodableEventError,
+    is_erased,
+)
 from services.kernel.views import parking
 from services.kernel.views.checkpoint import (
     ADVANCED_CHANNEL,
@@ -149,6 +154,8 @@ class Projection(Generic[T]):
                 if lease is None:
                     await _rest(self.lease_s / 3)
                     continue
+                # An erasure fences who may have read what it took: memory may still have it.
+                self.log.recent.forget()
                 await self._work(lease)
             except FencedError as error:
                 _log.info("projection.fenced", place=str(self.place), error=str(error))
@@ -225,6 +232,8 @@ class Projection(Generic[T]):
         """What can be applied, and what must be parked: poison, and what comes behind it."""
         events, poisons = [], []
         for envelope in batch:
+            if is_erased(envelope):
+                continue
             stream = (envelope.workspace, envelope.stream)
             if stream in streams:
                 poisons.append(Poison(envelope, BEHIND_PARKED))
@@ -284,7 +293,7 @@ async def retry_parked(
                 await log.lock_heads(tx, set(range(log.partitions)))
             positions = await parking.positions_of_stream(tx, place, workspace, stream)
             envelopes = [await _read_one(read_source, place, position) for position in positions]
-            events = [consumer.event_types.decode(envelope) for envelope in envelopes]
+            events = consumer.event_types.decode_all(envelopes)
             await fold(tx, log, consumer, events, views)
             await parking.unpark(tx, place, positions)
             await tx.execute(_NOTIFY, consumer.name)

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from services.kernel.log.database import transaction
 from services.kernel.log.log import READ_BATCH_SIZE, Log, read_heads, read_partition
-from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
+from services.kernel.views.checkpoint import (
+    Place,
+    create_checkpoint,
+    hold_checkpoint,
+    read_positions,
+)
 from services.kernel.views.parking import forget_parked, list_parked
 from services.kernel.views.projection import Consumer
 from services.kernel.views.view import (
@@ -288,6 +293,8 @@ class Rebuild:
         """Fold the next events into the generation and move its checkpoint; answers how many."""
         place = Place(self.view.name, source, partition, generation)
         await create_checkpoint(tx, place)
+        # Held before the log is read: what an erasure takes meanwhile it takes from here, too.
+        await hold_checkpoint(tx, place)
         if source in self.readers:
             batch = list(await self.readers[source](partition, after, limit))
         else:
@@ -297,7 +304,7 @@ class Rebuild:
         moved = await tx.execute(_MOVE, *place.key, after, batch[-1].position)
         if moved != "UPDATE 1":
             raise RebuildError(f"another process rebuilds {self.view.name}")
-        events = [self.event_types.decode(envelope) for envelope in batch]
+        events = self.event_types.decode_all(batch)
         await self.view.apply(tx, schema_of(self.view.name, generation), events)
         return len(batch)
 

@@ -1,0 +1,195 @@
+"""Erasing: the steps of an erasure in one service, each of them safe to be repeated.
+
+First the register says whom it is about, so that whatever comes in from then on can be held against
+it. Then the log and all that was made of it, in transactions of some hundred events; then what the
+service holds beside it; then the feed, message by message; then the bytes. A crash at whatever line
+loses at most a step, which is taken again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rapport.common.v1 import subjects_pb2 as pb
+from services.kernel.erasing import register, tombstones
+from services.kernel.errors import NotFound
+from services.kernel.feed.feed import FeedUnavailableError
+from services.kernel.log.database import transaction
+from services.kernel.views.view import append_with_views
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from asyncpg import Pool
+
+    from services.kernel.erasing.holdings import Holdings
+    from services.kernel.erasing.register import Progress
+    from services.kernel.erasing.subjects import Erasure
+    from services.kernel.feed.feed import Feed
+    from services.kernel.log.log import Log
+    from services.kernel.log.recorded import EventTypes
+    from services.kernel.log.sql import Tx
+    from services.kernel.views.view import AnyView
+
+EVENTS_PER_STEP = 500
+MESSAGES_PER_STEP = 64
+MESSAGES_AT_ONCE = 8
+STEP_TIMEOUT_S = 30.0
+# How long one call goes on with steps.
+TURN_S = 3.0
+
+LOG, FEED, RESPONSES, GENERATIONS = "log", "feed", "remembered responses", "old generations"
+
+_ERASED = """
+select partition, position from kernel.events
+where workspace = $1 and erasure = $2 and (partition, position) > ($3, $4)
+order by partition, position limit $5
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+class Erasing:
+    """Takes steps of erasures in one service."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        log: Log,
+        holdings: Holdings,
+        *,
+        event_types: EventTypes,
+        views: Sequence[AnyView],
+        all_views: Sequence[AnyView],
+        feeds: Mapping[int, Feed],
+        wake_compactor: Callable[[], None],
+    ) -> None:
+        """`views` are those read at once, `all_views` the consumers', too; feeds by partition."""
+        self._pool = pool
+        self._log = log
+        self._holdings = holdings
+        self._event_types = event_types
+        self._views = views
+        self._all_views = all_views
+        self._feeds = feeds
+        self._wake_compactor = wake_compactor
+
+    async def take_steps(self, erasure: Erasure, turn_s: float = TURN_S) -> Progress:
+        """Goes on with an erasure for a while, and tells how far it has got."""
+        async with asyncio.timeout(STEP_TIMEOUT_S), transaction(self._pool) as tx:
+            await register.begin(tx, erasure)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + turn_s
+        while True:
+            progress = await self._read(erasure)
+            if not await self._step(erasure, progress) or loop.time() >= ends_at:
+                return await self._read(erasure)
+
+    async def _step(self, erasure: Erasure, progress: Progress) -> bool:
+        """Takes one step; tells whether it is worth taking the next at once."""
+        match progress.stage:
+            case pb.ERASURE_STAGE_LOG:
+                await self._in_step(self._erase_events, erasure)
+            case pb.ERASURE_STAGE_REST:
+                await self._erase_rest(erasure)
+            case pb.ERASURE_STAGE_FEED:
+                return await self._erase_messages(erasure, progress)
+            case pb.ERASURE_STAGE_BYTES:
+                self._wake_compactor()
+                return False
+            case _:
+                return False
+        return True
+
+    async def _in_step(
+        self, step: Callable[[Tx, Erasure, Progress], Awaitable[None]], erasure: Erasure
+    ) -> None:
+        """One transaction, which nobody else takes at the same time."""
+        async with asyncio.timeout(STEP_TIMEOUT_S), transaction(self._pool) as tx:
+            progress = await register.lock(tx, erasure.workspace, erasure.name)
+            await step(tx, erasure, progress)
+            await register.save(tx, progress)
+
+    async def _erase_events(self, tx: Tx, erasure: Erasure, progress: Progress) -> None:
+        """Overwrites the next events, with all that was made of them."""
+        if progress.stage != pb.ERASURE_STAGE_LOG:  # another replica was faster
+            return
+        await tombstones.hold_everything(tx, self._log, erasure.key.receive_time)
+        found = await self._holdings.find(tx, erasure, EVENTS_PER_STEP)
+        if not found:
+            dropped = await tombstones.drop_old_generations(tx, self._all_views)
+            progress.counts += Counter({GENERATIONS: dropped})
+            progress.enter_next()
+            return
+        gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
+        responses = await tombstones.overwrite(tx, self._log, erasure.name, found)
+        gone.counts += Counter({LOG: len(found), RESPONSES: responses})
+        progress.add(gone)
+        await append_with_views(tx, self._log, self._views, gone.appends)
+        self._log.recent.forget()
+
+    async def _erase_rest(self, erasure: Erasure) -> None:
+        """Takes the next step in what is neither log nor view."""
+        gone = await self._holdings.forget_rest(self._pool, erasure)
+
+        async def count(_: Tx, _erasure: Erasure, progress: Progress) -> None:
+            if gone is not None:
+                progress.add(gone)
+            elif progress.stage == pb.ERASURE_STAGE_REST:
+                progress.enter_next()
+
+        await self._in_step(count, erasure)
+
+    async def _erase_messages(self, erasure: Erasure, progress: Progress) -> bool:
+        """Deletes the next messages of the feed; False while the feed is away or behind."""
+        places = await self._pool.fetch(
+            _ERASED,
+            erasure.workspace,
+            erasure.name,
+            progress.feed_partition,
+            progress.feed_position,
+            MESSAGES_PER_STEP,
+        )
+        problem = ""
+        try:
+            for start in range(0, len(places), MESSAGES_AT_ONCE):
+                some = places[start : start + MESSAGES_AT_ONCE]
+                await self._reached({row["partition"]: row["position"] for row in some})
+                await asyncio.gather(
+                    *(self._feeds[row["partition"]].erase(row["position"]) for row in some)
+                )
+        except FeedUnavailableError as error:
+            problem = f"the feed: {error}"
+
+        async def count(_: Tx, _erasure: Erasure, progress: Progress) -> None:
+            progress.problem = problem
+            if problem or progress.stage != pb.ERASURE_STAGE_FEED:
+                return
+            if places:
+                progress.feed_partition, progress.feed_position = places[-1]
+                progress.counts += Counter({FEED: len(places)})
+            else:
+                progress.enter_next()
+
+        await self._in_step(count, erasure)
+        return not problem
+
+    async def _reached(self, positions: Mapping[int, int]) -> None:
+        """Raises FeedUnavailableError unless the feed has got to positions, by partition.
+
+        Behind its tip nothing can be published any more, whatever a relay holds in memory.
+        """
+        for partition, position in positions.items():
+            feed = self._feeds[partition]
+            if await feed.last_position() < position:
+                raise FeedUnavailableError(f"{feed.name} has not got to {position} yet")
+
+    async def _read(self, erasure: Erasure) -> Progress:
+        progress = await register.read(self._pool, erasure.workspace, erasure.name)
+        if progress is None:
+            raise NotFound(erasure.name)
+        return progress

@@ -1,0 +1,146 @@
+"""Overwriting events of the log, and all that the kernel itself made of them.
+
+An event keeps its place, its stream, version, type, ids and times; what it said is gone. Whoever
+folds the log passes it by, so what is made of the log now is what a rebuild makes of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.kernel.log.sql import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from rapport.common.v1.envelope_pb2 import Envelope
+    from services.kernel.log.log import Log
+    from services.kernel.log.sql import Tx
+    from services.kernel.views.view import AnyView
+
+# Told to all replicas: what they keep of the log in memory may be more than the log has.
+ERASED_CHANNEL = "erased"
+
+# In one order for all, as rebuilds do.
+_HOLD_CONSUMERS = """
+select from kernel.checkpoints order by consumer, generation, source, partition for update
+"""
+
+_FENCE_CONSUMERS = "update kernel.checkpoints set epoch = epoch + 1"
+
+_SEAL = "update kernel.heads set record_time = greatest(record_time, $1)"
+
+_OVERWRITE = """
+update kernel.events e set data = '', erasure = $3
+from unnest($1::int[], $2::bigint[]) gone (partition, position)
+where (e.partition, e.position) = (gone.partition, gone.position) and e.erasure is null
+"""
+
+_DROP_STATES = """
+delete from kernel.states s using unnest($1::text[], $2::text[]) gone (workspace, stream)
+where (s.workspace, s.stream) = (gone.workspace, gone.stream)
+"""
+
+# Of a stream that still says something, the service itself knows which values it holds.
+_RELEASE_CLAIMS = """
+delete from kernel.claims c using unnest($1::text[], $2::text[]) gone (workspace, stream)
+where (c.workspace, c.stream) = (gone.workspace, gone.stream) and not exists (
+    select from kernel.events e
+    where (e.workspace, e.stream) = (gone.workspace, gone.stream) and e.erasure is null
+)
+"""
+
+# The request stays known, so that a retry of it does not bring the person back.
+_FORGET_RESPONSES = """
+update kernel.requests set response = '', fingerprint = '', unchanged = null
+where workspace = $1 and response <> ''
+    and (request_id = any($2::text[]) or unchanged && $3::text[])
+"""
+
+_UNPARK = """
+delete from kernel.parked p using unnest($2::int[], $3::bigint[]) gone (partition, position)
+where p.source = $1 and (p.partition, p.position) = (gone.partition, gone.position)
+"""
+
+# Of other logs' events nobody here knows whether they are erased; a retry finds out, and says anew
+# why, if it fails.
+_CUT_REASONS = """
+update kernel.parked set reason = split_part(reason, ':', 1)
+where source <> $1 and workspace = $2 and strpos(reason, ':') > 0
+"""
+
+_NOTIFY = f"select pg_notify('{ERASED_CHANNEL}', '')"
+
+_OLD_GENERATIONS = """
+select generation, status from kernel.generations
+where view = $1 and (status = 'RETIRED' or status = 'BUILDING' and shape <> $2)
+"""
+
+_SCHEMAS = """
+select case status when 'LIVE' then view else view || '_g' || generation end as schema
+from kernel.generations where view = $1 and status in ('LIVE', 'BUILDING') and shape = $2
+order by generation
+"""
+
+
+async def hold_everything(tx: Tx, log: Log, until: datetime) -> None:
+    """Let nobody append, and no consumer apply, until the transaction ends.
+
+    What consumers have read before is worth nothing afterwards: they are fenced and read anew.
+    Nothing is recorded at or before `until` any more, whatever the clocks say.
+    """
+    await tx.execute(_HOLD_CONSUMERS)
+    await tx.execute(_FENCE_CONSUMERS)
+    await log.lock_heads(tx, set(range(log.partitions)))
+    await tx.execute(_SEAL, until)
+
+
+async def overwrite(tx: Tx, log: Log, erasure: str, events: Sequence[Envelope]) -> int:
+    """Overwrite events, and drop what the kernel made of them; answers how many responses went.
+
+    The caller holds everything.
+    """
+    places = [(event.partition, event.position) for event in events]
+    await tx.execute(_OVERWRITE, *columns(places), erasure)
+    streams = sorted({(event.workspace, event.stream) for event in events})
+    await tx.execute(_DROP_STATES, *columns(streams))
+    await tx.execute(_RELEASE_CLAIMS, *columns(streams))
+    await tx.execute(_UNPARK, log.service, *columns(places))
+    forgotten = 0
+    for workspace in sorted({event.workspace for event in events}):
+        await tx.execute(_CUT_REASONS, log.service, workspace)
+        own = [event for event in events if event.workspace == workspace]
+        causes = sorted({event.causation_id for event in own if event.causation_id})
+        touched = sorted({event.stream for event in own})
+        status = await tx.execute(_FORGET_RESPONSES, workspace, causes, touched)
+        forgotten += int(status.rpartition(" ")[2])
+    await tx.execute(_NOTIFY)
+    return forgotten
+
+
+async def schemas_of(tx: Tx, view: AnyView) -> list[str]:
+    """The schemas of a view's generations: the live one, and one that is being built."""
+    rows = await tx.fetch(_SCHEMAS, view.name, view.shape)
+    return [row["schema"] for row in rows]
+
+
+async def drop_old_generations(tx: Tx, views: Sequence[AnyView]) -> int:
+    """Remove the generations that nobody folds any more: they would keep what is erased."""
+    dropped = 0
+    for view in views:
+        for row in await tx.fetch(_OLD_GENERATIONS, view.name, view.shape):
+            generation = row["generation"]
+            await tx.execute(f'drop schema if exists "{view.name}_g{generation}" cascade')
+            await tx.execute(
+                "delete from kernel.checkpoints where consumer = $1 and generation = $2",
+                view.name,
+                generation,
+            )
+            await tx.execute(
+                "delete from kernel.generations where view = $1 and generation = $2",
+                view.name,
+                generation,
+            )
+            dropped += 1
+    return dropped
