@@ -58,9 +58,9 @@ class BoxHoldings:
     def __init__(self):
         self.rest = {}
 
-    async def find(self, tx, erasure, limit):
+    async def find(self, pool, erasure, limit):
         """The next things that are the person's."""
-        rows = await tx.fetch(FIND, erasure.workspace)
+        rows = await pool.fetch(FIND, erasure.workspace)
         found = [envelope_of(row) for row in rows]
         return [e for e in found if self._is_theirs(erasure, EVENT_TYPES.decode(e))][:limit]
 

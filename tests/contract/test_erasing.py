@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 
 from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED
-from services.kernel.clock import SystemClock
 from services.kernel.erasing import erasing, register, tombstones
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.erasing.subjects import hash_key_of, hash_of
@@ -274,7 +273,7 @@ async def test_a_consumer_goes_on_with_nothing_that_it_has_read_before(database)
     projection = world.projection()
     lease, batch = await world.lease(projection), await world.batch()
     async with transaction(world.pool) as tx:
-        await tombstones.hold_everything(tx, world.log, SystemClock().now())
+        await tombstones.hold_everything(tx, world.log)
         await tombstones.overwrite(tx, world.log, "erasures/1", batch[:1])
     with pytest.raises(FencedError):
         await projection.apply(lease, batch)

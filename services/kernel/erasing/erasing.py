@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,10 +20,11 @@ from services.kernel.erasing import register, tombstones
 from services.kernel.errors import NotFound
 from services.kernel.feed.feed import FeedUnavailableError
 from services.kernel.log.database import transaction
+from services.kernel.views.as_of import seal
 from services.kernel.views.view import append_with_views
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from asyncpg import Pool
 
@@ -93,7 +95,7 @@ class Erasing:
         """Takes one step; tells whether it is worth taking the next at once."""
         match progress.stage:
             case pb.ERASURE_STAGE_LOG:
-                await self._in_step(self._erase_events, erasure)
+                await self._erase_events(erasure)
             case pb.ERASURE_STAGE_REST:
                 await self._erase_rest(erasure)
             case pb.ERASURE_STAGE_FEED:
@@ -105,44 +107,39 @@ class Erasing:
                 return False
         return True
 
-    async def _in_step(
-        self, step: Callable[[Tx, Erasure, Progress], Awaitable[None]], erasure: Erasure
-    ) -> None:
-        """One transaction, which nobody else takes at the same time."""
-        async with asyncio.timeout(STEP_TIMEOUT_S), transaction(self._pool) as tx:
-            progress = await register.lock(tx, erasure.workspace, erasure.name)
-            await step(tx, erasure, progress)
-            await register.save(tx, progress)
-
-    async def _erase_events(self, tx: Tx, erasure: Erasure, progress: Progress) -> None:
+    async def _erase_events(self, erasure: Erasure) -> None:
         """Overwrites the next events, with all that was made of them."""
-        if progress.stage != pb.ERASURE_STAGE_LOG:  # another replica was faster
-            return
-        await tombstones.hold_everything(tx, self._log, erasure.key.receive_time)
-        found = await self._holdings.find(tx, erasure, EVENTS_PER_STEP)
-        if not found:
-            dropped = await tombstones.drop_old_generations(tx, self._all_views)
-            progress.counts += Counter({GENERATIONS: dropped})
-            progress.enter_next()
-            return
-        gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
-        responses = await tombstones.overwrite(tx, self._log, erasure.name, found)
-        gone.counts += Counter({LOG: len(found), RESPONSES: responses})
-        progress.add(gone)
-        await append_with_views(tx, self._log, self._views, gone.appends)
+        await seal(self._pool, erasure.key.receive_time)
+        found = await self._holdings.find(self._pool, erasure, EVENTS_PER_STEP)
+        async with self._step_in(erasure, pb.ERASURE_STAGE_LOG) as (tx, progress):
+            if progress is None:
+                return
+            if not found:
+                dropped = await tombstones.drop_old_generations(tx, self._all_views)
+                progress.counts += Counter({GENERATIONS: dropped})
+                progress.enter_next()
+                return
+            await tombstones.hold_everything(tx, self._log)
+            # Another replica may have been faster.
+            found = await tombstones.not_yet_erased(tx, found)
+            gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
+            found += gone.events
+            responses = await tombstones.overwrite(tx, self._log, erasure.name, found)
+            gone.counts += Counter({LOG: len(found), RESPONSES: responses})
+            progress.add(gone)
+            await append_with_views(tx, self._log, self._views, gone.appends)
         self._log.recent.forget()
 
     async def _erase_rest(self, erasure: Erasure) -> None:
         """Takes the next step in what is neither log nor view."""
         gone = await self._holdings.forget_rest(self._pool, erasure)
-
-        async def count(_: Tx, _erasure: Erasure, progress: Progress) -> None:
+        async with self._step_in(erasure, pb.ERASURE_STAGE_REST) as (_, progress):
+            if progress is None:
+                return
             if gone is not None:
                 progress.add(gone)
-            elif progress.stage == pb.ERASURE_STAGE_REST:
+            else:
                 progress.enter_next()
-
-        await self._in_step(count, erasure)
 
     async def _erase_messages(self, erasure: Erasure, progress: Progress) -> bool:
         """Deletes the next messages of the feed; False while the feed is away or behind."""
@@ -164,18 +161,14 @@ class Erasing:
                 )
         except FeedUnavailableError as error:
             problem = f"the feed: {error}"
-
-        async def count(_: Tx, _erasure: Erasure, progress: Progress) -> None:
-            progress.problem = problem
-            if problem or progress.stage != pb.ERASURE_STAGE_FEED:
-                return
-            if places:
-                progress.feed_partition, progress.feed_position = places[-1]
-                progress.counts += Counter({FEED: len(places)})
-            else:
-                progress.enter_next()
-
-        await self._in_step(count, erasure)
+        async with self._step_in(erasure, pb.ERASURE_STAGE_FEED) as (_, known):
+            if known is not None:
+                known.problem = problem
+                if places and not problem:
+                    known.feed_partition, known.feed_position = places[-1]
+                    known.counts += Counter({FEED: len(places)})
+                elif not problem:
+                    known.enter_next()
         return not problem
 
     async def _reached(self, positions: Mapping[int, int]) -> None:
@@ -187,6 +180,22 @@ class Erasing:
             feed = self._feeds[partition]
             if await feed.last_position() < position:
                 raise FeedUnavailableError(f"{feed.name} has not got to {position} yet")
+
+    @asynccontextmanager
+    async def _step_in(
+        self, erasure: Erasure, stage: pb.ErasureStage.ValueType
+    ) -> AsyncIterator[tuple[Tx, Progress | None]]:
+        """One transaction of a stage, which nobody else takes at the same time.
+
+        The progress is saved with it; None when somebody else has done with the stage.
+        """
+        async with asyncio.timeout(STEP_TIMEOUT_S), transaction(self._pool) as tx:
+            progress = await register.lock(tx, erasure.workspace, erasure.name)
+            if progress.stage != stage:
+                yield tx, None
+                return
+            yield tx, progress
+            await register.save(tx, progress)
 
     async def _read(self, erasure: Erasure) -> Progress:
         progress = await register.read(self._pool, erasure.workspace, erasure.name)

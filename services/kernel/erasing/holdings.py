@@ -26,11 +26,14 @@ Identifier = tuple[str, str]
 class Gone:
     """What a step took: how much of each system, and which identifiers went along unasked.
 
-    `appends` are the facts that say so to whoever listens; they must not say what was erased.
+    `events` are others that shall be overwritten with those that were found: what came to a record
+    of theirs since. `appends` are the facts that say so to whoever listens; they must not say what
+    was erased.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     also: set[Identifier] = field(default_factory=set)
+    events: list[Envelope] = field(default_factory=list)
     appends: list[Append] = field(default_factory=list)
 
 
@@ -43,18 +46,18 @@ class Holdings(Protocol):
     asked again, after a crash at whatever line.
     """
 
-    async def find(self, tx: Tx, erasure: Erasure, limit: int) -> Sequence[Envelope]:
+    async def find(self, pool: Pool, erasure: Erasure, limit: int) -> Sequence[Envelope]:
         """The next events that an erasure takes, at most `limit`; none when all are overwritten.
 
-        Whoever asks holds the heads, so that nobody appends meanwhile.
+        Nothing is recorded at or before the erasure's key any more. It may take long.
         """
         ...
 
     async def forget(self, tx: Tx, erasure: Erasure, events: Sequence[Recorded]) -> Gone:
         """Drop what views made of events that are about to be overwritten, in one transaction.
 
-        No consumer applies anything meanwhile, and none goes on with what it has read before. A
-        view has a schema for each of its generations: see `schemas_of`.
+        Nobody appends and no consumer applies anything meanwhile, and none goes on with what it has
+        read before. A view has a schema for each of its generations: see `schemas_of`.
         """
         ...
 

@@ -12,7 +12,6 @@ from services.kernel.log.sql import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.log.log import Log
@@ -29,7 +28,11 @@ select from kernel.checkpoints order by consumer, generation, source, partition 
 
 _FENCE_CONSUMERS = "update kernel.checkpoints set epoch = epoch + 1"
 
-_SEAL = "update kernel.heads set record_time = greatest(record_time, $1)"
+_LEFT = """
+select e.partition, e.position from kernel.events e
+join unnest($1::int[], $2::bigint[]) asked (partition, position) using (partition, position)
+where e.erasure is null
+"""
 
 _OVERWRITE = """
 update kernel.events e set data = '', erasure = $3
@@ -84,16 +87,21 @@ order by generation
 """
 
 
-async def hold_everything(tx: Tx, log: Log, until: datetime) -> None:
+async def hold_everything(tx: Tx, log: Log) -> None:
     """Let nobody append, and no consumer apply, until the transaction ends.
 
     What consumers have read before is worth nothing afterwards: they are fenced and read anew.
-    Nothing is recorded at or before `until` any more, whatever the clocks say.
     """
     await tx.execute(_HOLD_CONSUMERS)
     await tx.execute(_FENCE_CONSUMERS)
     await log.lock_heads(tx, set(range(log.partitions)))
-    await tx.execute(_SEAL, until)
+
+
+async def not_yet_erased(tx: Tx, events: Sequence[Envelope]) -> list[Envelope]:
+    """Those of some events that still say something."""
+    places = [(event.partition, event.position) for event in events]
+    left = {tuple(row) for row in await tx.fetch(_LEFT, *columns(places))}
+    return [event for event in events if (event.partition, event.position) in left]
 
 
 async def overwrite(tx: Tx, log: Log, erasure: str, events: Sequence[Envelope]) -> int:
@@ -101,6 +109,8 @@ async def overwrite(tx: Tx, log: Log, erasure: str, events: Sequence[Envelope]) 
 
     The caller holds everything.
     """
+    if not events:
+        return 0
     places = [(event.partition, event.position) for event in events]
     await tx.execute(_OVERWRITE, *columns(places), erasure)
     streams = sorted({(event.workspace, event.stream) for event in events})

@@ -79,5 +79,10 @@ async def sealed(pool: Pool, clock: Clock, said: Timestamp, field: str) -> datet
     if moment > clock.now() and not heads["is_recorded"]:
         raise InvalidArgument.of(field, "lies in the future")
     if not heads["is_sealed"]:
-        await pool.execute(_SEAL, moment)
+        await seal(pool, moment)
     return moment
+
+
+async def seal(pool: Pool, moment: datetime) -> None:
+    """Let nothing be recorded at or before a moment any more, once who is appending has done so."""
+    await pool.execute(_SEAL, moment)
