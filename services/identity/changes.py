@@ -1,9 +1,9 @@
 """What profiles went through, as the facts that identity records. Pure.
 
 Told is the way from one state to the next, not the steps in between: whoever folds these events in
-order has the same partition of atoms and the same traits. A profile is created before anything
-moves into it, and an absorbed or removed one has nothing left by then: what is taken back is told
-before anything moves.
+order has the same partition of atoms and of identifiers, the same counts and the same traits. A
+profile is created before anything moves into it, and an absorbed or removed one has nothing left by
+then: what is taken back is told before anything moves.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from rapport.identity.v1.events_pb2 import (
+    IdentifierNode,
     ProfileActivityRecorded,
     ProfileActivityRetracted,
     ProfileCreated,
+    ProfileIdentifiersChanged,
+    ProfileRecounted,
     ProfileRemoved,
     ProfilesMerged,
     ProfileSplit,
     ProfileTraitsChanged,
     TraitChange,
 )
-from services.identity.facts import Fact
+from services.identity.facts import Activity, Fact
 from services.identity.retraction import Lost
 from services.identity.traits import Said
 from services.kernel.log.log import Origin
@@ -39,6 +42,8 @@ CHANGE_BYTES_MAX = 128 * 1024
 """What one ProfileTraitsChanged holds at the most, but for a single value that is longer."""
 
 Cause = Callable[[str], Recorded | Origin]
+Whole = tuple[datetime, datetime, int]  # when it began and was last active, how many activities
+Node = tuple[str, str]  # with its type
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,48 @@ def id_of(name: str) -> str:
     return name.partition("/")[2]
 
 
+def creations(
+    before: Mapping[str, str], after: Mapping[str, str], cause: Cause
+) -> Iterable[Change]:
+    """Tells which profiles came to be when atoms came from those `before` to those `after`."""
+    for profile in sorted(set(after.values()) - set(before.values())):
+        yield created(profile, cause(profile))
+
+
+def identifier_changes(
+    types: Mapping[str, str],
+    before: Mapping[str, str | None],
+    after: Mapping[str, str | None],
+    cause: Cause,
+) -> Iterable[Change]:
+    """Tells which nodes came from the profiles `before` to those `after`."""
+    added: dict[str, list[str]] = defaultdict(list)
+    removed: dict[str, list[str]] = defaultdict(list)
+    for node, profile in after.items():
+        old = before[node]
+        if old != profile:
+            if profile is not None:
+                added[profile].append(node)
+            if old is not None:
+                removed[old].append(node)
+    for profile in sorted(added.keys() | removed.keys()):
+        came = [(node, types[node]) for node in added.get(profile, ())]
+        left = [(node, types[node]) for node in removed.get(profile, ())]
+        yield renamed(profile, came, left, cause(profile))
+
+
+def renamed(
+    profile: str, added: Iterable[Node], removed: Iterable[Node], cause: Recorded | Origin
+) -> Change:
+    """Tells which nodes lead to a profile that did not, and which do no longer."""
+    event = ProfileIdentifiersChanged(
+        profile=name_of(profile),
+        added=[IdentifierNode(type=type_name, node=node) for node, type_name in sorted(added)],
+        removed=[IdentifierNode(type=type_name, node=node) for node, type_name in sorted(removed)],
+    )
+    return Change(profile, event, cause)
+
+
 def moves(
     before: Mapping[str, str],
     after: Mapping[str, str],
@@ -77,10 +124,7 @@ def moves(
         old = before.get(atom, profile)
         if old != profile:
             moved[old][profile].append(atom)
-    alive_before, alive = set(before.values()), set(after.values())
-    for profile in sorted(alive - alive_before):
-        yield created(profile, cause(profile))
-    ended = alive_before - alive
+    ended = set(before.values()) - set(after.values())
     for profile in sorted(moved.keys() | ended):
         survivor = leads_to.get(profile) if profile in ended else None
         yield from departures(profile, moved[profile], survivor, cause, is_ended=profile in ended)
@@ -120,9 +164,17 @@ class Done:
     activity: str
     occur_time: datetime
 
-    def recorded(self, cause: Recorded | Origin) -> Change:
+    def recorded(
+        self, cause: Recorded | Origin, activity: Activity, receive_time: datetime
+    ) -> Change:
         """Tells that it happened."""
-        event = ProfileActivityRecorded(**self._told())
+        event = ProfileActivityRecorded(
+            **self._told(),
+            kind=activity.kind,
+            resource=activity.resource,
+            source=activity.source,
+            receive_time=timestamp_of(receive_time),
+        )
         return Change(self.profile, event, cause, self.occur_time)
 
     def retracted(self, cause: Recorded | Origin) -> Change:
@@ -139,6 +191,24 @@ class Done:
         }
 
 
+def recounts(wholes: Mapping[str, Whole], cause: Cause) -> Iterable[Change]:
+    """Tells what profiles are as wholes whose atoms came or went, or lost facts."""
+    for profile in sorted(wholes):
+        yield recounted(profile, wholes[profile], cause(profile))
+
+
+def recounted(profile: str, whole: Whole, cause: Recorded | Origin) -> Change:
+    """Tells what a profile is as a whole."""
+    create_time, last_activity_time, activity_count = whole
+    event = ProfileRecounted(
+        profile=name_of(profile),
+        create_time=timestamp_of(create_time),
+        last_activity_time=timestamp_of(last_activity_time),
+        activity_count=activity_count,
+    )
+    return Change(profile, event, cause)
+
+
 def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable[Change]:
     """Tells what people did."""
     for fact in facts:
@@ -149,7 +219,7 @@ def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable
             activity=fact.activity.name,
             occur_time=fact.occur_time,
         )
-        yield done.recorded(fact.event)
+        yield done.recorded(fact.event, fact.activity, fact.receive_time)
 
 
 def retractions(lost: Iterable[Lost], profile_of: Mapping[str, str]) -> Iterable[Change]:

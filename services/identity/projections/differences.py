@@ -1,8 +1,9 @@
 """What lies between two generations of the view: the way from the profiles of one to the other's.
 
 It is told as if something had led from one to the other: first what nobody did, then what came to
-be, then what moved, then what was done, then what is known. It is read in parts, in order, so that
-no difference is too large; of the older generation it reads only what all shapes since 4 have.
+be, then what moved, then what was done, and how much that is, then what is known. It is read in
+parts, in order, so that no difference is too large; of the older generation it reads only what all
+shapes since 4 have.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from services.identity.changes import Change, Done, created, departures, trait_changes
+from services.identity.changes import (
+    Change,
+    Done,
+    created,
+    departures,
+    recounted,
+    renamed,
+    trait_changes,
+)
+from services.identity.facts import Activity
 from services.identity.projections import deal_words
 from services.identity.rules import CONTACT_ID
 from services.identity.stakes import Stake, computed
@@ -29,7 +39,7 @@ PROFILES_PER_FETCH = 500
 
 # Each of them asks about one workspace, or about all of them.
 _GONE = """
-select a.workspace, n.profile, a.node, a.activity_id, a.activity, a.occur_time
+select a.workspace, n.profile, a.node, a.activity_id, a.activity, a.occur_time{also}
 from {one}.timeline a join {one}.nodes n using (workspace, node)
 where ($1::text is null or a.workspace = $1) and not exists (
     select from {other}.timeline b
@@ -39,12 +49,27 @@ where ($1::text is null or a.workspace = $1) and not exists (
 order by a.workspace, a.node, a.occur_time, a.activity_id
 """
 
+_COMING = ", a.kind, a.source, a.resource, a.receive_time"
+
 _CREATED = """
 select b.workspace, b.profile from {built}.profiles b
 where ($1::text is null or b.workspace = $1) and not exists (
     select from {live}.profiles l where (l.workspace, l.profile) = (b.workspace, b.profile)
 )
 order by b.workspace, b.profile
+"""
+
+_RENAMED = """
+with moved as (
+    select workspace, node, type, l.profile as before, b.profile as after
+    from {live}.nodes l full join {built}.nodes b using (workspace, node, type)
+    where ($1::text is null or workspace = $1) and l.profile is distinct from b.profile
+)
+select workspace, after as profile, node, type, true as is_added from moved
+where after is not null
+union all
+select workspace, before, node, type, false from moved where before is not null
+order by workspace, profile
 """
 
 # An atom that shares no activity with what it was is another: that one is gone, and this one new.
@@ -73,6 +98,23 @@ from (
 ) p
 left join {built}.nodes n on n.workspace = p.workspace and n.node = p.profile
 order by p.workspace, p.profile, p.node
+"""
+
+_RECOUNTED = """
+with counted as (
+    select n.workspace, n.profile, sum(a.activities)::bigint as activities
+    from {live}.nodes n join {live}.atoms a using (workspace, node)
+    where $1::text is null or n.workspace = $1
+    group by n.workspace, n.profile
+)
+select b.workspace, b.profile, b.create_time, b.last_activity_time, b.activity_count
+from {built}.profiles b
+left join {live}.profiles l using (workspace, profile)
+left join counted c using (workspace, profile)
+where ($1::text is null or b.workspace = $1)
+    and (b.create_time, b.last_activity_time, b.activity_count)
+        is distinct from (l.create_time, l.last_activity_time, c.activities)
+order by b.workspace, b.profile
 """
 
 _OTHER_TRAITS = """
@@ -126,29 +168,47 @@ class Difference:
 
     async def changes(self) -> AsyncIterator[Change]:
         """Tells the way from one to the other, change by change."""
-        async for row in self._rows(_GONE, one=self.live, other=self.built):
+        async for row in self._rows(_GONE, one=self.live, other=self.built, also=""):
             yield _done(row).retracted(self.origin(row["workspace"]))
         async for row in self._rows(_CREATED):
             yield created(row["profile"], self.origin(row["workspace"]))
-        async for change in self._moves():
+        async for change in self._by_profile(_RENAMED, self._renamed):
             yield change
-        async for row in self._rows(_GONE, one=self.built, other=self.live):
-            yield _done(row).recorded(self.origin(row["workspace"]))
+        async for change in self._by_profile(_MOVED, self._departures):
+            yield change
+        async for row in self._rows(_GONE, one=self.built, other=self.live, also=_COMING):
+            activity = Activity(row["kind"], row["activity"], row["source"], row["resource"], "")
+            origin = self.origin(row["workspace"])
+            yield _done(row).recorded(origin, activity, row["receive_time"])
+        async for row in self._rows(_RECOUNTED):
+            whole = row["create_time"], row["last_activity_time"], row["activity_count"]
+            yield recounted(row["profile"], whole, self.origin(row["workspace"]))
         async for change in self._trait_changes():
             yield change
 
-    async def _moves(self) -> AsyncIterator[Change]:
-        """Tells which profiles atoms left, one profile after the other."""
-        leaving: list[Any] = []
-        async for row in self._rows(_MOVED):
-            if leaving and _place(leaving[0]) != _place(row):
-                for change in self._departures(leaving):
+    async def _by_profile(
+        self, statement: str, tell: Callable[[Sequence[Any]], Iterable[Change]]
+    ) -> AsyncIterator[Change]:
+        """Tells what rows say of profiles, one profile after the other."""
+        of_one: list[Any] = []
+        async for row in self._rows(statement):
+            if of_one and _place(of_one[0]) != _place(row):
+                for change in tell(of_one):
                     yield change
-                leaving = []
-            leaving.append(row)
-        if leaving:
-            for change in self._departures(leaving):
+                of_one = []
+            of_one.append(row)
+        if of_one:
+            for change in tell(of_one):
                 yield change
+
+    def _renamed(self, rows: Sequence[Any]) -> Iterable[Change]:
+        """Tells which identifiers came to one profile, and which left it."""
+        came, left = (
+            [(row["node"], row["type"]) for row in rows if row["is_added"] is is_added]
+            for is_added in (True, False)
+        )
+        workspace, profile = _place(rows[0])
+        yield renamed(profile, came, left, self.origin(workspace))
 
     def _departures(self, leaving: Sequence[Any]) -> Iterable[Change]:
         """Tells how atoms left one profile."""

@@ -11,7 +11,6 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 from asyncpg import Pool, Record
@@ -25,7 +24,7 @@ from rapport.identity.v1.service_pb2 import (
     Profile,
     Trait,
 )
-from services.identity.changes import name_of
+from services.identity.changes import Whole, name_of
 from services.identity.facts import DEALS
 from services.identity.identifiers import identifier
 from services.identity.projections import deal_words
@@ -136,7 +135,6 @@ _COLLECTION = "profiles/"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 ProfilePlace = tuple[str, str]  # workspace, profile
-Whole = tuple[datetime, datetime, int]  # when it began and was last active, how many activities
 
 
 async def save_profiles(

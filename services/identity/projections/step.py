@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.identity import changes
-from services.identity.changes import Change
+from services.identity.changes import Cause, Change, Whole
 from services.identity.facts import Fact, received_at
 from services.identity.projections import atoms, deal_words, profiles
 from services.identity.projections.atoms import Atom, TraitsOfAtoms
@@ -55,7 +55,7 @@ class Step:
         return cls(touched, news, before, after, leads_to, heard)
 
     async def tell(self, tx: Tx, schema: str, speak: Speech) -> tuple[list[Change], list[Change]]:
-        """Brings traits and profiles to where the atoms are; tells what moved, and what changed."""
+        """Brings traits and profiles to where the atoms are; tells what moved, and what else."""
         moved = {atom for atom, old in self.before.items() if old != self.after.get(atom)}
         said = [fact for fact in self.news if fact.traits]
         stirred = {node: event for (_, node), event in self.heard.stirred.items()}
@@ -68,19 +68,31 @@ class Step:
         traits_before = _merged(shaken_atoms, self.before, atoms_before, deals_before)
         traits_after = _merged(shaken_atoms, self.after, atoms_after, deals_after)
         changed = self._profiles_of(moved | {fact.atom for fact in self.news})
-        await self._save_profiles(tx, schema, changed, traits_after)
+        wholes = await self._save_profiles(tx, schema, changed, traits_after)
+        lost = {fact.atom for fact in self.news if isinstance(fact, Lost)}
+        regrouped = self._profiles_of(moved | lost) & wholes.keys()
         causes = self._causes()
-        moves = changes.moves(
-            self.before, self.after, self.leads_to, lambda node: causes[self._island(node)]
-        )
+
+        def cause_of(node: str) -> Recorded:
+            return causes[self._island(node)]
+
+        became = list(changes.recounts({each: wholes[each] for each in regrouped}, cause_of))
         spoke = {self.after.get(node): event for node, event in stirred.items()}
         spoke |= {self.after.get(fact.atom): fact.event for fact in said}
-        changed_traits: list[Change] = []
         for profile in sorted(traits_after):
-            cause = spoke.get(profile) or causes[self._island(profile)]
+            cause = spoke.get(profile) or cause_of(profile)
             old = traits_before.get(profile, {})
-            changed_traits += changes.trait_changes(profile, old, traits_after[profile], cause)
-        return list(moves), changed_traits
+            became += changes.trait_changes(profile, old, traits_after[profile], cause)
+        return self._moves(cause_of), became
+
+    def _moves(self, cause: Cause) -> list[Change]:
+        """Tells what moved: profiles come to be first, and end when they have nothing left."""
+        touched = self.touched
+        return [
+            *changes.creations(self.before, self.after, cause),
+            *changes.identifier_changes(touched.types, touched.profiles, self.leads_to, cause),
+            *changes.moves(self.before, self.after, self.leads_to, cause),
+        ]
 
     def _profiles_of(self, some: set[str]) -> set[str]:
         """Returns the profiles that some atoms were of, and those they are of."""
@@ -99,7 +111,8 @@ class Step:
 
     async def _save_profiles(
         self, tx: Tx, schema: str, changed: set[str], traits: Mapping[str, Mapping[str, Said]]
-    ) -> None:
+    ) -> dict[str, Whole]:
+        """Saves those that changed; returns what they are as wholes."""
         workspaces = self.touched.workspaces
         ended = set(self.before.values()) - set(self.after.values())
         members: dict[str, list[Atom]] = defaultdict(list)
@@ -107,7 +120,7 @@ class Step:
             if profile in changed:
                 members[profile].append(self.touched.atoms[atom])
         wholes = {
-            (workspaces[profile], profile): (
+            profile: (
                 received_at(min(atom.first_key for atom in found)),
                 max(atom.last_activity_time for atom in found),
                 sum(atom.activities for atom in found),
@@ -117,10 +130,11 @@ class Step:
         await profiles.save_profiles(
             tx,
             schema,
-            wholes=wholes,
+            wholes={(workspaces[profile], profile): whole for profile, whole in wholes.items()},
             traits={(workspaces[profile], profile): said for profile, said in traits.items()},
             gone=[(workspaces[profile], profile) for profile in ended],
         )
+        return wholes
 
     def _island(self, node: str) -> str:
         return self.touched.components.find(node)

@@ -196,7 +196,7 @@ def storable(timestamp: Timestamp) -> datetime:
 def timestamp_of(moment: datetime) -> Timestamp:
     """An aware datetime as a protobuf timestamp."""
     timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
+    set_timestamp(timestamp, moment)
     return timestamp
 
 

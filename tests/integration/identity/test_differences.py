@@ -65,9 +65,13 @@ async def test_only_what_differs_is_told(database):
         await told(connection, "built", [*both, alone, joined], random.Random(1))
         parts = await between(connection)
 
-    assert ["ProfilesMerged", "ProfileActivityRecorded"] == [
-        change.event.DESCRIPTOR.name for part in parts for change in part
-    ]
+    assert [
+        "ProfileIdentifiersChanged",
+        "ProfileIdentifiersChanged",
+        "ProfilesMerged",
+        "ProfileActivityRecorded",
+        "ProfileRecounted",
+    ] == [change.event.DESCRIPTOR.name for part in parts for change in part]
     origin = parts[0][0].cause
     assert ("acme", "services/identity", "generation built") == (
         origin.workspace,

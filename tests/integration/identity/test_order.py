@@ -9,6 +9,7 @@ import pytest
 
 from rapport.identity.v1 import events_pb2
 from services.identity.rules import CLUSTER_NODES_MAX, DEFAULT
+from services.kernel.log.recorded import utc
 from services.kernel.views.view import digest
 from tests.identity_reference import expected, still_true
 from tests.identity_world import (
@@ -33,6 +34,8 @@ class Reader:
     def __init__(self):
         self.profiles = set()
         self.profile_of = {}
+        self.nodes = {}
+        self.wholes = {}
         self.activities = defaultdict(set)
         self.traits = defaultdict(dict)
 
@@ -46,6 +49,12 @@ class Reader:
             case events_pb2.ProfileCreated():
                 assert event.profile not in self.profiles
                 self.profiles.add(event.profile)
+            case events_pb2.ProfileIdentifiersChanged():
+                self._rename(event)
+            case events_pb2.ProfileRecounted():
+                assert event.profile in self.profiles
+                times = utc(event.create_time), utc(event.last_activity_time)
+                self.wholes[event.profile] = *times, event.activity_count
             case events_pb2.ProfilesMerged():
                 self._move(event.absorbed, event.survivor, event.atoms)
                 self._end(event.absorbed)
@@ -62,6 +71,12 @@ class Reader:
                 assert old == event.profile
                 assert event.activity_id not in self.activities[event.atom]
                 self.activities[event.atom].add(event.activity_id)
+                received, occurred = utc(event.receive_time), utc(event.occur_time)
+                begun, last, count = self.wholes.get(event.profile, (received, occurred, 0))
+                self.wholes[event.profile] = (
+                    *(min(begun, received), max(last, occurred)),
+                    count + 1,
+                )
             case events_pb2.ProfileActivityRetracted():
                 assert self.profile_of[event.atom] == event.profile
                 self.activities[event.atom].remove(event.activity_id)
@@ -76,9 +91,21 @@ class Reader:
                     else:
                         del self.traits[event.profile][said.trait]
 
+    def _rename(self, event):
+        assert event.profile in self.profiles
+        assert event.added or event.removed
+        for known in event.removed:
+            if self.nodes[known.node] == (known.type, event.profile):
+                del self.nodes[known.node]
+        for known in event.added:
+            assert self.nodes.get(known.node) != (known.type, event.profile)
+            self.nodes[known.node] = known.type, event.profile
+
     def _end(self, profile):
         assert profile not in self.profile_of.values()
+        assert profile not in {of for _, of in self.nodes.values()}
         self.profiles.remove(profile)
+        self.wholes.pop(profile, None)
         self.traits.pop(profile, None)
 
     def _move(self, old, new, atoms):
@@ -131,7 +158,15 @@ def assert_told(reader, wanted):
     assert {
         atom: f"profiles/{wanted.profile_of[atom]}" for atom in wanted.atoms
     } == reader.profile_of
+    assert {
+        node: (wanted.values[node][0], f"profiles/{profile}")
+        for node, profile in wanted.profile_of.items()
+        if profile is not None
+    } == reader.nodes
     assert {f"profiles/{profile}" for profile in wanted.wholes} == reader.profiles
+    assert {f"profiles/{profile}": whole for profile, whole in wanted.wholes.items()} == (
+        reader.wholes
+    )
     assert {atom: count for atom, (_, count, _) in wanted.atoms.items()} == {
         atom: len(done) for atom, done in reader.activities.items()
     }
@@ -232,5 +267,5 @@ async def test_a_fact_that_comes_again_tells_nothing(database):
         first = await apply(connection, [event, event])
         again = await apply(connection, [event])
 
-    assert len(first) == 3
+    assert len(first) == 4
     assert again == []

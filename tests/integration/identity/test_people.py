@@ -147,7 +147,12 @@ async def test_an_email_that_moves_on_takes_its_person_along(people, facts):
         "given_name": '"Ada"',
         "email": '"right@x.com"',
     }
-    assert [event.DESCRIPTOR.name for event in told][:2] == ["ProfileCreated", "ProfileSplit"]
+    assert [event.DESCRIPTOR.name for event in told][:4] == [
+        "ProfileCreated",
+        "ProfileIdentifiersChanged",
+        "ProfileIdentifiersChanged",
+        "ProfileSplit",
+    ]
 
 
 async def test_an_address_that_only_a_contact_had_leads_nowhere_when_it_is_gone(people, facts):

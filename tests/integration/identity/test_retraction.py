@@ -35,9 +35,11 @@ async def test_what_is_taken_back_was_never_there(people, facts):
         await people.profile("email:wrong@x.com")
     assert [event.DESCRIPTOR.name for event in told] == [
         "ProfileActivityRetracted",
+        "ProfileIdentifiersChanged",
+        "ProfileRecounted",
         "ProfileTraitsChanged",
     ]
-    assert {said.trait: said.value for said in told[1].changes} == {
+    assert {said.trait: said.value for said in told[3].changes} == {
         "age": "",
         "email": "",
         "plan": '"free"',
@@ -57,6 +59,7 @@ async def test_a_person_nobody_tells_of_any_longer_is_nobody(people, facts):
     assert not (await people.listed()).profiles
     assert [event.DESCRIPTOR.name for event in told] == [
         "ProfileActivityRetracted",
+        "ProfileIdentifiersChanged",
         "ProfileRemoved",
     ]
 
@@ -74,7 +77,11 @@ async def test_two_people_that_only_a_wrong_import_made_one_are_two_again(people
     assert [event.DESCRIPTOR.name for event in told] == [
         "ProfileActivityRetracted",
         "ProfileCreated",
+        "ProfileIdentifiersChanged",
+        "ProfileIdentifiersChanged",
         "ProfileSplit",
+        "ProfileRecounted",
+        "ProfileRecounted",
     ]
 
 
@@ -114,7 +121,10 @@ async def test_who_was_named_for_what_is_taken_back_goes_on_by_another_name(peop
     assert [event.DESCRIPTOR.name for event in told] == [
         "ProfileActivityRetracted",
         "ProfileCreated",
+        "ProfileIdentifiersChanged",
+        "ProfileIdentifiersChanged",
         "ProfilesMerged",
+        "ProfileRecounted",
     ]
 
 
@@ -132,8 +142,11 @@ async def test_a_name_whose_identifier_nobody_knows_any_longer_leads_nowhere(peo
     assert [event.DESCRIPTOR.name for event in told] == [
         "ProfileActivityRetracted",
         "ProfileCreated",
+        "ProfileIdentifiersChanged",
+        "ProfileIdentifiersChanged",
         "ProfileSplit",
         "ProfileRemoved",
+        "ProfileRecounted",
     ]
 
 

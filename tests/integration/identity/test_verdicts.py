@@ -30,7 +30,11 @@ async def test_a_cut_gives_back_what_was_done_and_said_under_each(people, facts)
     assert await people.activities("user_id:u1") == ["Order Completed", "Person Identified"]
     assert [event.DESCRIPTOR.name for event in told] == [
         "ProfileCreated",
+        "ProfileIdentifiersChanged",
+        "ProfileIdentifiersChanged",
         "ProfileSplit",
+        "ProfileRecounted",
+        "ProfileRecounted",
         "ProfileTraitsChanged",
         "ProfileTraitsChanged",
     ]

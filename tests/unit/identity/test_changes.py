@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from services.identity import changes
-from services.identity.changes import moves, trait_changes
+from services.identity.changes import creations, identifier_changes, moves, trait_changes
 from services.identity.traits import Said
 
 CAUSE = object()
@@ -16,7 +16,11 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def told(before, after, leads_to=None):
     """The events of moves, short; a node that is no atom leads nowhere unless told."""
     found = []
-    for change in moves(before, after, {**after, **(leads_to or {})}, lambda _: CAUSE):
+    leads_to = {**after, **(leads_to or {})}
+    for change in [
+        *creations(before, after, lambda _: CAUSE),
+        *moves(before, after, leads_to, lambda _: CAUSE),
+    ]:
         said = MessageToDict(change.event)
         found.append((change.event.DESCRIPTOR.name, change.profile, *said.values()))
     return found
@@ -78,6 +82,29 @@ def test_a_profile_is_removed_when_its_name_leads_to_none_of_its_atoms(leads_to)
         ("ProfileSplit", "a", "profiles/a", "profiles/b", ["b"]),
         ("ProfileRemoved", "a", "profiles/a"),
     ]
+
+
+def identifiers(before, after):
+    """Which nodes came to each profile, and which left it; all are users."""
+    types = dict.fromkeys(after, "user_id")
+    return {
+        change.profile: (
+            [known.node for known in change.event.added],
+            [known.node for known in change.event.removed],
+        )
+        for change in identifier_changes(types, before, after, lambda _: CAUSE)
+    }
+
+
+def test_identifiers_are_told_to_whom_they_came_and_whom_they_left():
+    before = {"a": "a", "b": "b", "c": "b", "new": None, "kept": "a", "gone": "a", "nobody": None}
+    after = {"a": "a", "b": "a", "c": "a", "new": "a", "kept": "a", "gone": None, "nobody": None}
+
+    assert {"a": (["b", "c", "new"], ["gone"]), "b": ([], ["b", "c"])} == identifiers(before, after)
+
+
+def test_nothing_is_told_of_identifiers_that_stay():
+    assert {} == identifiers({"a": "a", "b": None}, {"a": "a", "b": None})
 
 
 def said(value):
