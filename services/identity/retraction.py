@@ -102,12 +102,12 @@ def settle(events: Sequence[Recorded]) -> tuple[Sequence[Recorded], dict[Message
     still_true = [
         event
         for place, event in enumerate(events)
-        if (imported := _imported(event)) is None or places.get(imported, -1) < place
+        if (recorded := imported(event)) is None or places.get(recorded, -1) < place
     ]
     return still_true, retractions
 
 
-def _imported(event: Recorded) -> Message | None:
+def imported(event: Recorded) -> Message | None:
     """Returns the message of an event that records what came with an import."""
     if not isinstance(event.event, CustomerEventRecorded):
         return None

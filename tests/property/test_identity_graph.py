@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.identity.graph import Edge, Joining, cuts_of, resolve
 from services.identity.rules import DEFAULT
+from services.identity.whole import resolve_all
 from tests.identity_reference import reference_resolve
 
 TYPES = sorted(DEFAULT.by_name)
@@ -51,6 +52,17 @@ def assert_as_reference(types, edges, cut, rules=DEFAULT):
 @given(graphs())
 def test_resolving_is_what_the_rules_say(drawn):
     assert_as_reference(*drawn)
+
+
+@given(graphs(), st.integers(2, 9))
+def test_resolving_all_at_once_is_resolving(drawn, nodes_max):
+    types, edges, cut = drawn
+    rules = replace(DEFAULT, nodes_max=nodes_max)
+    wanted = resolve(rules, types, edges, cuts_of(cut))
+    found = resolve_all(rules, types, edges, cuts_of(cut))
+
+    assert partition(found.clusters) == partition(wanted.clusters)
+    assert found.rejected == wanted.rejected
 
 
 @given(graphs(), st.integers(2, 5))

@@ -40,6 +40,8 @@ create index deal_words_by_node on {schema}.deal_words (workspace, node) where n
 
 _WORD = "version, key, occur_time, kind, contact, node, stage, amount_minor, currency, products"
 
+COLUMNS = ("workspace", "deal", *_WORD.split(", "))
+
 _ADD = f"""
 insert into {{schema}}.deal_words (workspace, deal, {_WORD})
 select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::timestamptz[],
@@ -96,7 +98,7 @@ async def hear(tx: Tx, schema: str, events: Sequence[Recorded]) -> Heard:
     if not told:
         return NOTHING
     said = {(deal, word.key): word for event, deal in told if (word := word_of(event)) is not None}
-    rows = [(*deal, *_values(word)) for (deal, _), word in sorted(said.items())]
+    rows = [(*deal, *row_of(word)) for (deal, _), word in sorted(said.items())]
     added = await tx.fetch(_ADD.format(schema=schema), *columns(rows)) if rows else []
     news = {((row["workspace"], row["deal"]), row["key"]) for row in added}
     asked = sorted({deal for _, deal in told})
@@ -148,7 +150,8 @@ def _by_deal(rows: Iterable[Any]) -> dict[Deal, list[Word]]:
     return found
 
 
-def _values(word: Word) -> tuple[object, ...]:
+def row_of(word: Word) -> tuple[object, ...]:
+    """Returns a word's row, but for workspace and deal."""
     return (
         word.version,
         word.key,

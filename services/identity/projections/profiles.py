@@ -150,7 +150,7 @@ async def save_profiles(
         rows = [(*place, *whole) for place, whole in sorted(wholes.items())]
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     if traits:
-        texts = [(*place, _json(traits[place])) for place in sorted(traits)]
+        texts = [(*place, traits_json(traits[place])) for place in sorted(traits)]
         await tx.execute(_SAVE_TRAITS.format(schema=schema), *columns(texts))
     if gone:
         await tx.execute(_DROP.format(schema=schema), *columns(sorted(gone)))
@@ -323,7 +323,7 @@ async def _of_deals(
     }
 
 
-def _json(traits: Mapping[str, Said]) -> str:
+def traits_json(traits: Mapping[str, Said]) -> str:
     """Returns the values as one JSON object; they are JSON already."""
     members = (
         f"{json.dumps(name, ensure_ascii=False)}:{said.value}"

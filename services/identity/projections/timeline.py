@@ -48,7 +48,7 @@ create index timeline_imported on {schema}.timeline (workspace, resource) where 
 
 FACTS_PER_FETCH = 5_000
 
-_COLUMNS = (
+COLUMNS = (
     "workspace",
     "node",
     "occur_time",
@@ -64,7 +64,7 @@ _COLUMNS = (
 )
 
 _ADD = f"""
-insert into {{schema}}.timeline ({", ".join(_COLUMNS)})
+insert into {{schema}}.timeline ({", ".join(COLUMNS)})
 select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[],
                      $6::smallint[], $7::boolean[], $8::text[], $9::text[], $10::text[],
                      $11::text[], $12::bytea[])
@@ -127,14 +127,14 @@ _BEFORE_ALL = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 async def add_activities(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fact]:
     """Adds the facts' activities; returns the facts that are new, in their order."""
     by_id = {fact.activity_id: fact for fact in facts}
-    rows = [_row(fact) for fact in by_id.values()]
+    rows = [row_of(fact) for fact in by_id.values()]
     if not rows:
         return []
     try:
         # The checkpoint gives each fact once, so COPY, which is far cheaper, nearly always serves.
         async with tx.transaction():
             await tx.copy_records_to_table(
-                "timeline", schema_name=schema, columns=_COLUMNS, records=rows
+                "timeline", schema_name=schema, columns=COLUMNS, records=rows
             )
         return list(by_id.values())
     except UniqueViolationError:
@@ -210,7 +210,8 @@ def entry(row: Record) -> TimelineEntry:
     )
 
 
-def _row(fact: Fact) -> tuple[object, ...]:
+def row_of(fact: Fact) -> tuple[object, ...]:
+    """Returns the row of a fact's activity."""
     return (
         fact.workspace,
         fact.atom,

@@ -132,11 +132,16 @@ async def keep_rulings(
         before, key = known.get(place, (Kind.NONE, b""))
         if ruling.key > key:
             turns.append(Turn(ruling, before))
-            actor = ruling.event.actor
-            rows.append((*place, *ruling.types, ruling.kind, ruling.key, actor, ruling.reason))
+            rows.append(row_of(ruling))
     if rows:
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     return turns
+
+
+def row_of(ruling: Ruling) -> tuple[object, ...]:
+    """Returns a verdict's row, but for whether it could be followed."""
+    event = ruling.event
+    return (*ruling.place, *ruling.types, ruling.kind, ruling.key, event.actor, ruling.reason)
 
 
 async def load_verdicts(tx: Tx, schema: str, places: Iterable[Place]) -> list[Held]:

@@ -11,13 +11,17 @@ between two generations says so in the swap's transaction, and its policy append
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from services.kernel.log.database import transaction
 from services.kernel.log.log import READ_BATCH_SIZE, Log, read_heads, read_partition
+from services.kernel.views.bulk import BuildsInBulk, TooMuchForBulkError
 from services.kernel.views.checkpoint import (
     Place,
     create_checkpoint,
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.feed.reader import HoleReader
     from services.kernel.log.recorded import EventTypes
     from services.kernel.log.sql import Tx
@@ -76,9 +81,14 @@ where consumer = $1 and generation = 0 order by source, partition for update
 
 _DROP_CHECKPOINTS = "delete from kernel.checkpoints where consumer = $1 and generation = $2"
 
+# Else two would write the same rows, and one learn of it only when it has written all.
+_LOCK_BUILD = "select pg_try_advisory_xact_lock(hashtext('kernel.rebuild'), hashtext($1))"
+
 _FORGET_GENERATION = "delete from kernel.generations where view = $1 and generation = $2"
 
 Positions = dict[tuple[str, int], int]
+
+_log = structlog.get_logger(__name__)
 
 
 class RebuildError(Exception):
@@ -142,10 +152,19 @@ class Rebuild:
         return cls(pool, log, view, event_types, readers, consumer.policy, views)
 
     async def build(self) -> AsyncIterator[Progress]:
-        """Bring the new generation up to the live one's positions, from where it stopped."""
+        """Bring the new generation up to the live one's positions, from where it stopped.
+
+        One that is empty is built in bulk, if the view offers that and its logs are not too long.
+        """
         generation = await self._generation()
         started = time.monotonic()
         applied = 0
+        try:
+            async for applied, total in self._build_in_bulk(generation):
+                yield Progress(applied, total, time.monotonic() - started)
+        except TooMuchForBulkError as reason:
+            _log.warning("rebuild.not_in_bulk", view=self.view.name, reason=str(reason))
+            applied = 0
         while True:
             live, built = await self._positions(generation)
             behind = {place: live[place] - built.get(place, 0) for place in live}
@@ -272,6 +291,59 @@ class Rebuild:
             live = {(self.log.service, partition): head for partition, head in heads.items()}
         return live, await read_positions(self.pool, self.view.name, generation)
 
+    async def _build_in_bulk(self, generation: int) -> AsyncIterator[tuple[int, int]]:
+        """Build an empty generation at once, in one transaction; tells events read, and of all."""
+        live, built = await self._positions(generation)
+        total = sum(live.values())
+        view = self.view
+        if any(built.values()) or not isinstance(view, BuildsInBulk):
+            return
+        if not 0 < total <= view.events_in_bulk_max:
+            return
+        done = 0
+        async with transaction(self.pool) as tx:
+            await self._begin_checkpoints(tx, generation, live)
+            bulk = view.bulk(tx, schema_of(view.name, generation))
+            heeds = bulk.heeds
+            for (source, partition), until in live.items():
+                async for batch in self._batches(source, partition, until):
+                    heeded = [each for each in batch if each.type in heeds]
+                    await bulk.add(self.event_types.decode_all(heeded))
+                    done += len(batch)
+                    yield done, total
+            await bulk.finish()
+            for (source, partition), until in live.items():
+                await self._move(tx, Place(view.name, source, partition, generation), 0, until)
+
+    async def _begin_checkpoints(self, tx: Tx, generation: int, live: Positions) -> None:
+        """Create all checkpoints of a generation, unless another process is at it."""
+        if not await tx.fetchval(_LOCK_BUILD, self.view.name):
+            raise RebuildError(f"another process rebuilds {self.view.name}")
+        for source, partition in live:
+            await create_checkpoint(tx, Place(self.view.name, source, partition, generation))
+
+    async def _batches(
+        self, source: str, partition: int, until: int
+    ) -> AsyncIterator[Sequence[Envelope]]:
+        """A log from its beginning until a position; the next batch is read ahead."""
+        after = 0
+        ahead: asyncio.Future[Sequence[Envelope]] | None = None
+        try:
+            while after < until:
+                limit = min(until - after, READ_BATCH_SIZE)
+                batch = await (ahead or self._read(self.pool, source, partition, after, limit))
+                after = batch[-1].position
+                limit = min(until - after, READ_BATCH_SIZE)
+                ahead = None
+                if limit:
+                    ahead = asyncio.ensure_future(
+                        self._read(self.pool, source, partition, after, limit)
+                    )
+                yield batch
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
     async def _step(
         self, generation: int, source: str, partition: int, after: int, limit: int
     ) -> int:
@@ -295,18 +367,28 @@ class Rebuild:
         await create_checkpoint(tx, place)
         # Held before the log is read: what an erasure takes meanwhile it takes from here, too.
         await hold_checkpoint(tx, place)
-        if source in self.readers:
-            batch = list(await self.readers[source](partition, after, limit))
-        else:
-            batch = await read_partition(tx, partition, after=after, limit=limit)
-        if len(batch) == 0 or batch[0].position != after + 1:
-            raise RebuildError(f"the log of {source} does not go on after position {after}")
-        moved = await tx.execute(_MOVE, *place.key, after, batch[-1].position)
-        if moved != "UPDATE 1":
-            raise RebuildError(f"another process rebuilds {self.view.name}")
+        batch = await self._read(tx, source, partition, after, limit)
+        await self._move(tx, place, after, batch[-1].position)
         events = self.event_types.decode_all(batch)
         await self.view.apply(tx, schema_of(self.view.name, generation), events)
         return len(batch)
+
+    async def _move(self, tx: Tx, place: Place, after: int, position: int) -> None:
+        """Move a checkpoint of the new generation on from where it was."""
+        if await tx.execute(_MOVE, *place.key, after, position) != "UPDATE 1":
+            raise RebuildError(f"another process rebuilds {self.view.name}")
+
+    async def _read(
+        self, connection: Tx | Pool, source: str, partition: int, after: int, limit: int
+    ) -> Sequence[Envelope]:
+        """The next events of a log."""
+        if source in self.readers:
+            batch = await self.readers[source](partition, after, limit)
+        else:
+            batch = await read_partition(connection, partition, after=after, limit=limit)
+        if len(batch) == 0 or batch[0].position != after + 1:
+            raise RebuildError(f"the log of {source} does not go on after position {after}")
+        return batch
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[tuple[Tx, Positions]]:

@@ -1,0 +1,77 @@
+"""All facts at once give the rows that folding them batch by batch gives, in every table."""
+
+import pytest
+
+from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from services.identity.projections import ProfilesView, bulk
+from services.kernel.views.bulk import TooMuchForBulkError
+from services.kernel.views.view import digest
+from tests.identity_reference import expected
+from tests.identity_world import Facts, apply, batches, connected, create
+from tests.integration.identity.test_order import CROWDS, assert_tables, crowd
+
+_INDEXES = """
+select tablename, indexname, replace(indexdef, schemaname || '.', '') as definition
+from pg_indexes where schemaname = $1 order by 1, 2
+"""
+
+
+async def build(connection, events, schema="bulk", rng=None):
+    """Makes a view of all events at once."""
+    await create(connection, schema)
+    async with connection.transaction():
+        built = ProfilesView().bulk(connection, schema)
+        for batch in batches(rng, events, 300) if rng else [events]:
+            await built.add(batch)
+        await built.finish()
+
+
+async def indexes(connection, schema):
+    return [tuple(row) for row in await connection.fetch(_INDEXES, schema)]
+
+
+@pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
+async def test_a_dense_crowd_at_once_is_row_for_row_what_it_is_batch_by_batch(
+    database, monkeypatch, seed, retracting, judging
+):
+    monkeypatch.setattr(bulk, "BATCH_SIZE", 20)
+    rng, events = crowd(seed, retracting=retracting, judging=judging)
+    async with connected(database) as connection:
+        await create(connection, "folded")
+        for batch in batches(rng, events, 300):
+            await apply(connection, batch, "folded")
+        await build(connection, events, rng=rng)
+
+        assert await digest(connection, "bulk") == await digest(connection, "folded")
+        assert await indexes(connection, "bulk") == await indexes(connection, "folded")
+        await assert_tables(connection, "bulk", expected(events))
+
+
+async def test_what_is_recorded_again_behind_its_retraction_is_a_fact(database):
+    facts = Facts()
+    event = facts.imported(user_id="u", message_id="m")
+    again = facts.imported(user_id="v", message_id="m")
+    async with connected(database) as connection:
+        await build(connection, [event, facts.retracted(event), again])
+        values = await connection.fetch("select value from bulk.nodes")
+
+    assert ["v"] == [row["value"] for row in values]
+
+
+async def test_more_retractions_than_are_kept_are_not_built_at_once(database, monkeypatch):
+    monkeypatch.setattr(bulk, "POSTPONED_MAX", 2)
+    facts = Facts()
+    events = [facts.imported(user_id=f"u{n}") for n in range(3)]
+    retractions = [facts.retracted(event) for event in events]
+    async with connected(database) as connection:
+        await build(connection, [*events, *retractions[:2]])
+        with pytest.raises(TooMuchForBulkError):
+            await build(connection, [*events, *retractions], "too_much")
+
+
+def test_what_is_read_in_bulk_is_what_is_folded():
+    built = ProfilesView().bulk(None, "bulk")
+
+    assert "rapport.events.v1.CustomerEventRecorded" in built.heeds
+    assert CustomerEventRetracted.DESCRIPTOR.full_name in built.heeds
+    assert "rapport.identity.v1.ProfileCreated" not in built.heeds
