@@ -13,8 +13,8 @@ from services.kernel.log.log import read_partition
 from services.kernel.log.tables import create_kernel_tables
 from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions, take_lease
 from services.kernel.views.projection import Consumer, Projection, ProjectionMetrics, retry_parked
-from services.kernel.views.rebuild import DifferenceError, Rebuild, RebuildError, list_generations
-from services.kernel.views.view import ViewShapeError, digest, ensure_live
+from services.kernel.views.rebuild import DifferenceError, Rebuild, RebuildError
+from services.kernel.views.view import ViewShapeError, digest, ensure_live, list_generations
 from tests.tallies import TEXTS, Echo, Tallies, text_log, texts
 
 

@@ -14,8 +14,8 @@ from services.kernel.log.tables import create_kernel_tables
 from services.kernel.views import rebuild as rebuilding
 from services.kernel.views.checkpoint import Place, create_checkpoint
 from services.kernel.views.projection import Consumer
-from services.kernel.views.rebuild import DifferenceError, Rebuild, list_generations
-from services.kernel.views.view import ensure_live
+from services.kernel.views.rebuild import DifferenceError, Rebuild
+from services.kernel.views.view import ensure_live, list_generations
 from tests.tallies import TEXTS, Tallies, text_log, texts
 
 _OTHERS = """

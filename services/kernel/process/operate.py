@@ -32,8 +32,8 @@ from services.kernel.views.rebuild import (
     DifferenceError,
     Rebuild,
     RebuildError,
-    list_generations,
 )
+from services.kernel.views.view import list_generations
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -57,11 +57,6 @@ select generation from kernel.generations where view = $1 and status = 'BUILDING
 order by generation desc limit 1
 """
 
-_GENERATIONS = """
-select view, generation, shape, status, create_time, swap_time
-from kernel.generations order by view, generation
-"""
-
 _LIVE_GENERATION = "select generation from kernel.generations where view = $1 and status = 'LIVE'"
 
 _SET_STATUS = """
@@ -400,8 +395,3 @@ class Rebuild:
             else:
                 heads = await self.log.lock_heads(tx, set(range(self.log.partitions)))
                 yield tx, {(self.log.service, p): head.position for p, head in heads.items()}
-
-
-async def list_generations(pool: Pool) -> list[Any]:
-    """All generations of all views: view, generation, shape, status and times."""
-    return list(await pool.fetch(_GENERATIONS))

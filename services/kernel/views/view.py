@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from services.kernel.log.tables import SCHEMA_LOCK_KEY
 
 if TYPE_CHECKING:
+    from asyncpg import Pool
+
     from services.kernel.clock import Clock
     from services.kernel.log.log import Append, Landed, Log
     from services.kernel.log.recorded import Recorded
@@ -27,6 +29,11 @@ BUILDING = "BUILDING"
 RETIRED = "RETIRED"
 
 _LIVE_SHAPE = "select shape from kernel.generations where view = $1 and status = 'LIVE'"
+
+_GENERATIONS = """
+select view, generation, shape, status, create_time, swap_time
+from kernel.generations order by view, generation
+"""
 
 _ADD_GENERATION = """
 insert into kernel.generations (view, generation, shape, status, create_time)
@@ -135,6 +142,11 @@ async def add_generation(tx: Tx, view: AnyView, clock: Clock) -> int:
     await tx.execute(f'create schema "{schema}"')
     await tx.execute(view.tables(schema))
     return generation
+
+
+async def list_generations(pool: Pool) -> list[Any]:
+    """All generations of all views: view, generation, shape, status and times."""
+    return list(await pool.fetch(_GENERATIONS))
 
 
 def schema_of(view: str, generation: int) -> str:
