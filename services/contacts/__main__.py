@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rapport.contacts.v1 import events_pb2, service_pb2, service_pb2_grpc
+from services.contacts.holdings import ContactHoldings
 from services.contacts.projections import ContactsView
 from services.contacts.service import ContactsService
 from services.kernel.log.recorded import EventTypes
@@ -19,6 +20,7 @@ SERVICE = Service(
             ContactsService(kernel),
         )
     ],
+    holdings=ContactHoldings,
 )
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rapport.contacts.v1.events_pb2 import (
     ContactArchived,
     ContactCreated,
     ContactEmailChanged,
+    ContactErased,
     ContactRenamed,
 )
 from rapport.contacts.v1.service_pb2 import (
@@ -142,6 +143,8 @@ def evolve(state: State, event: Message) -> State:
             return replace(state, email=event.email)
         case ContactArchived():
             return replace(state, is_archived=True)
+        case ContactErased():
+            return State()
     return state
 
 
@@ -164,4 +167,5 @@ DECIDER = Decider(
     decide=decide,
     evolve=evolve,
     claims=claims,
+    ended_by=ContactErased,
 )

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from asyncpg import Pool
 from google.protobuf.json_format import MessageToJson
 
+from rapport.contacts.v1.events_pb2 import ContactErased
 from rapport.contacts.v1.service_pb2 import (
     CONTACT_STATE_ACTIVE,
     CONTACT_STATE_ARCHIVED,
@@ -32,7 +33,7 @@ from services.kernel.lists.page_token import PageToken, fingerprint_of
 from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Listing, Positions, Table
 from services.kernel.log.log import read_heads, read_stream
 from services.kernel.log.recorded import EventTypes, Recorded, short_type, timestamp_of
-from services.kernel.log.sql import Tx
+from services.kernel.log.sql import Tx, columns
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
 
 # The index on custom fields cannot begin with the workspace; every query names it all the same.
@@ -87,6 +88,11 @@ on conflict (workspace, contact_id) do update set
     email = excluded.email, phone = excluded.phone, custom_fields = excluded.custom_fields,
     version = excluded.version, update_position = excluded.update_position,
     update_time = excluded.update_time
+"""
+
+_REMOVE = """
+delete from {schema}.contacts c using unnest($1::text[], $2::text[]) gone (workspace, contact_id)
+where (c.workspace, c.contact_id) = (gone.workspace, gone.contact_id)
 """
 
 _ONE = f"""
@@ -178,7 +184,18 @@ class ContactsView:
         return _TABLES.format(schema=schema)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
-        await CONTACT_ROWS.fold(tx, schema, events)
+        erased = {
+            (event.workspace, event.stream): event.version
+            for event in events
+            if isinstance(event.event, ContactErased)
+        }
+        if erased:
+            gone = [(workspace, DECIDER.id_of(stream)) for workspace, stream in sorted(erased)]
+            await tx.execute(_REMOVE.format(schema=schema), *columns(gone))
+        # What follows an erasure begins anew.
+        left = [e for e in events if e.version > erased.get((e.workspace, e.stream), 0)]
+        if left:
+            await CONTACT_ROWS.fold(tx, schema, left)
 
 
 async def list_contacts(
@@ -208,6 +225,7 @@ async def list_history(
     """Returns a page of what happened to a contact, newest first, out of the log itself.
 
     Versions are dense, so a page is a range of them and needs no cursor but its first version.
+    What was erased is not told.
     """
     fingerprint = fingerprint_of("ListContactHistory", contact.workspace, request.name)
     newest = contact.version
@@ -223,7 +241,7 @@ async def list_history(
         after_version=oldest,
         limit=newest - oldest,
     )
-    changes = [change_of(event_types.decode(envelope)) for envelope in reversed(envelopes)]
+    changes = [change_of(event) for event in reversed(event_types.decode_all(envelopes))]
     following = PageToken(fingerprint, positions=(), is_moved=False, values=(oldest,))
     return ListContactHistoryResponse(
         changes=changes, next_page_token=following.encoded([_VERSION]) if oldest else ""

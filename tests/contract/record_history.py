@@ -45,7 +45,7 @@ def replayed(service, envelopes):
     """What today's code makes of a stream: the state, and the unique values it holds."""
     decider = decider_of(service, envelopes[0].stream)
     event_types = event_types_of(service)
-    state = decider.fold([event_types.decode(envelope).event for envelope in envelopes])
+    state = decider.fold([recorded.event for recorded in event_types.decode_all(envelopes)])
     claims = sorted([claim.scope, claim.key] for claim in decider.claims(state))
     return {"state": json.loads(msgspec.json.encode(state)), "claims": claims}
 

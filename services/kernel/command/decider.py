@@ -8,7 +8,7 @@ state; the stored state is its cache.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
@@ -48,7 +48,8 @@ class Decider(Generic[C, S]):
     names. `decide` takes the command and the state, and returns events or raises a RapportError;
     `evolve` takes a state and an event and returns the next state; `claims` tells which unique
     values a state holds. States are frozen dataclasses; whenever their fields change, `shape` is
-    raised, so that stored ones are folded anew.
+    raised, so that stored ones are folded anew. After an event of the type `ended_by` there is
+    nothing of the aggregate any more; what comes later is the beginning of another with its id.
     """
 
     category: str
@@ -58,6 +59,7 @@ class Decider(Generic[C, S]):
     evolve: Callable[[S, Message], S]
     claims: Callable[[S], frozenset[Claim]] = claims_nothing
     shape: int = 1
+    ended_by: type[Message] | None = None
 
     def fold(self, events: Sequence[Message], state: S | None = None) -> S:
         """The state that events lead to."""
@@ -271,6 +273,7 @@ class _Step(Generic[C, S]):
                 shape=self.decider.shape,
                 released=held - holds,
                 taken=holds - held,
+                create_time=self.loaded.create_time,
             )
         ]
 
@@ -290,6 +293,12 @@ class _Step(Generic[C, S]):
         if self.loaded.state is not None:
             return msgspec.msgpack.decode(self.loaded.state, type=type(self.decider.initial))
         history = self.event_types.decode_all(self.loaded.history)
+        if self.decider.ended_by is not None:
+            ends = [n for n, it in enumerate(history) if type(it.event) is self.decider.ended_by]
+            if ends:
+                history = history[ends[-1] + 1 :]
+                begun = history[0].record_time if history else None
+                self.loaded = replace(self.loaded, create_time=begun)
         return self.decider.fold([recorded.event for recorded in history])
 
     def check_etag(self) -> None:

@@ -185,7 +185,7 @@ class GroupCommit:
             landed = self.log.record(appends, heads, versions)
             self._respond(accepted, landed)
             answered = [(p.work, p.response, p.changes) for p in accepted if p.response is not None]
-            states = saved_states(changes, landed.events, loaded)
+            states = saved_states(changes, landed.events)
             responses = requests.saved_responses(answered, self.log.clock.now())
             size_bytes = await self.log.write(tx, landed, also=[*states, *responses])
             await claims.save_claims(tx, changes)

@@ -92,15 +92,8 @@ async def probe_streams(
     }
 
 
-def saved_states(
-    changes: Sequence[Change],
-    events: Sequence[Recorded],
-    loaded: Mapping[tuple[str, str], StreamState],
-) -> list[Statement]:
-    """What writes the states that changes lead to.
-
-    `events` are what was appended by them, `loaded` is what each stream was before.
-    """
+def saved_states(changes: Sequence[Change], events: Sequence[Recorded]) -> list[Statement]:
+    """What writes the states that changes lead to; `events` are what was appended by them."""
     changes = [change for change in changes if change.state is not None]
     if not changes:
         return []
@@ -110,7 +103,7 @@ def saved_states(
         last = landed.get(change.stream)
         if last is None:
             continue
-        create_time = loaded[change.stream].create_time or last.record_time
+        create_time = change.create_time or last.record_time
         times = create_time, last.record_time
         rows.append((*change.stream, last.version, *times, change.shape, change.state))
     return [Statement(_SAVE_STATES, columns(rows))] if rows else []

@@ -52,13 +52,17 @@ class StreamState:
 
 
 class Change(NamedTuple):
-    """What one work does to one stream: events, their state, claims released and taken."""
+    """What one work does to one stream: events, their state, claims released and taken.
+
+    `create_time` is when what the state says came to be; None for what begins with these events.
+    """
 
     append: Append
     state: bytes | None = None
     shape: int = 0
     released: frozenset[Claim] = frozenset()
     taken: frozenset[Claim] = frozenset()
+    create_time: datetime | None = None
 
     @property
     def stream(self) -> tuple[str, str]:

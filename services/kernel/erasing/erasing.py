@@ -125,6 +125,7 @@ class Erasing:
             gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
             found += gone.events
             responses = await tombstones.overwrite(tx, self._log, erasure.name, found)
+            await tombstones.release_claims(tx, erasure.workspace, gone.ended)
             gone.counts += Counter({LOG: len(found), RESPONSES: responses})
             progress.add(gone)
             await append_with_views(tx, self._log, self._views, gone.appends)

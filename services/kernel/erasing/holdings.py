@@ -27,13 +27,15 @@ class Gone:
     """What a step took: how much of each system, and which identifiers went along unasked.
 
     `events` are others that shall be overwritten with those that were found: what came to a record
-    of theirs since. `appends` are the facts that say so to whoever listens; they must not say what
+    of theirs since. `ended` are streams of which nothing is left, so they hold no unique value any
+    more. `appends` are the facts that say so to whoever listens; they must not say what
     was erased.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     also: set[Identifier] = field(default_factory=set)
     events: list[Envelope] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
     appends: list[Append] = field(default_factory=list)
 
 
@@ -41,7 +43,7 @@ class Holdings(Protocol):
     """What a service holds about people.
 
     The kernel takes care of what is the same everywhere: of the log it overwrites what `find` says,
-    and with that go the streams' states and claims, remembered responses, parked events, the feed's
+    and with that go the streams' states, remembered responses, parked events, the feed's
     messages, and the bytes that all of it leaves behind. Every method must do no harm when it is
     asked again, after a crash at whatever line.
     """

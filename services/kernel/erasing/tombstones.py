@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from services.kernel.log.sql import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.log.log import Log
@@ -45,13 +45,8 @@ delete from kernel.states s using unnest($1::text[], $2::text[]) gone (workspace
 where (s.workspace, s.stream) = (gone.workspace, gone.stream)
 """
 
-# Of a stream that still says something, the service itself knows which values it holds.
 _RELEASE_CLAIMS = """
-delete from kernel.claims c using unnest($1::text[], $2::text[]) gone (workspace, stream)
-where (c.workspace, c.stream) = (gone.workspace, gone.stream) and not exists (
-    select from kernel.events e
-    where (e.workspace, e.stream) = (gone.workspace, gone.stream) and e.erasure is null
-)
+delete from kernel.claims where workspace = $1 and stream = any($2::text[])
 """
 
 # The request stays known, so that a retry of it does not bring the person back.
@@ -115,7 +110,6 @@ async def overwrite(tx: Tx, log: Log, erasure: str, events: Sequence[Envelope]) 
     await tx.execute(_OVERWRITE, *columns(places), erasure)
     streams = sorted({(event.workspace, event.stream) for event in events})
     await tx.execute(_DROP_STATES, *columns(streams))
-    await tx.execute(_RELEASE_CLAIMS, *columns(streams))
     await tx.execute(_UNPARK, log.service, *columns(places))
     forgotten = 0
     for workspace in sorted({event.workspace for event in events}):
@@ -127,6 +121,12 @@ async def overwrite(tx: Tx, log: Log, erasure: str, events: Sequence[Envelope]) 
         forgotten += int(status.rpartition(" ")[2])
     await tx.execute(_NOTIFY)
     return forgotten
+
+
+async def release_claims(tx: Tx, workspace: str, streams: Collection[str]) -> None:
+    """Let go of the unique values that streams hold of which nothing is left."""
+    if streams:
+        await tx.execute(_RELEASE_CLAIMS, workspace, sorted(streams))
 
 
 async def schemas_of(tx: Tx, view: AnyView) -> list[str]:

@@ -6,6 +6,7 @@ from rapport.contacts.v1.events_pb2 import (
     ContactArchived,
     ContactCreated,
     ContactEmailChanged,
+    ContactErased,
     ContactRenamed,
 )
 from rapport.contacts.v1.service_pb2 import (
@@ -181,3 +182,11 @@ def test_a_contact_without_address_claims_nothing():
 
 def test_an_archived_contact_gives_its_address_free():
     assert frozenset() == claims(DECIDER.fold([ADA, ContactArchived()]))
+
+
+def test_an_erased_contact_is_not_there_and_what_it_had_is_free():
+    erased = contact().given(ADA, ContactErased(erasure="erasures/1"))
+    erased.when(RENAME).then_refused(NotFound)
+    erased.when(CreateContactRequest(given_name="Eve")).then(ContactCreated(given_name="Eve"))
+
+    assert frozenset() == claims(DECIDER.fold([ADA, ContactErased()]))
