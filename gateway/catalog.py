@@ -36,7 +36,7 @@ from rapport.events.v1 import (
 )
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
-from rapport.identity.v1 import explanations_pb2, verdicts_pb2
+from rapport.identity.v1 import accounts_pb2, explanations_pb2, verdicts_pb2
 from rapport.identity.v1 import service_pb2 as identity_pb2
 from rapport.segments.v1 import service_pb2 as segments_pb2
 
@@ -70,6 +70,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
             verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
             explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
+            accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

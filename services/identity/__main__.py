@@ -6,6 +6,8 @@ from rapport.contacts.v1 import events_pb2 as contacts_events
 from rapport.deals.v1 import events_pb2 as deals_events
 from rapport.events.v1 import events_pb2 as customer_events
 from rapport.identity.v1 import (
+    accounts_pb2,
+    accounts_pb2_grpc,
     events_pb2,
     explanations_pb2,
     explanations_pb2_grpc,
@@ -16,6 +18,7 @@ from rapport.identity.v1 import (
 )
 from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView
+from services.identity.service.accounts import AccountsService
 from services.identity.service.explanations import ExplanationsService
 from services.identity.service.identity import IdentityService
 from services.identity.service.verdicts import VerdictsService
@@ -50,6 +53,11 @@ SERVICE = Service(
             explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
             explanations_pb2_grpc.add_ExplanationsServiceServicer_to_server,
             ExplanationsService(kernel),
+        ),
+        (
+            accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"],
+            accounts_pb2_grpc.add_AccountsServiceServicer_to_server,
+            AccountsService(kernel),
         ),
     ],
 )

@@ -39,7 +39,7 @@ from services.kernel.log.recorded import Recorded, timestamp_of
 ACTOR = "services/identity"
 
 CHANGE_BYTES_MAX = 128 * 1024
-"""What one ProfileTraitsChanged holds at the most, but for a single value that is longer."""
+"""What one fact of traits holds at the most, but for a single value that is longer."""
 
 Cause = Callable[[str], Recorded | Origin]
 Whole = tuple[datetime, datetime, int]  # when it began and was last active, how many activities
@@ -48,12 +48,21 @@ Node = tuple[str, str]  # with its type
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An event of a profile's stream, and the fact that led to it, or who did without one."""
+    """An event of a profile's stream, and the fact that led to it, or who did without one.
+
+    `account` is that of an event of an account's stream instead.
+    """
 
     profile: str
     event: Message
     cause: Recorded | Origin
     occur_time: datetime | None = None
+    account: str = ""
+
+    @property
+    def stream(self) -> str:
+        """The stream it is an event of."""
+        return f"account-{self.account}" if self.account else f"profile-{self.profile}"
 
 
 def name_of(profile: str) -> str:
@@ -163,6 +172,7 @@ class Done:
     activity_id: UUID
     activity: str
     occur_time: datetime
+    account: str = ""
 
     def recorded(
         self, cause: Recorded | Origin, activity: Activity, receive_time: datetime
@@ -188,6 +198,7 @@ class Done:
             "activity_id": str(self.activity_id),
             "activity": self.activity,
             "occur_time": timestamp_of(self.occur_time),
+            "account": self.account,
         }
 
 
@@ -218,6 +229,7 @@ def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable
             activity_id=fact.activity_id,
             activity=fact.activity.name,
             occur_time=fact.occur_time,
+            account=fact.activity.account,
         )
         yield done.recorded(fact.event, fact.activity, fact.receive_time)
 
@@ -231,6 +243,7 @@ def retractions(lost: Iterable[Lost], profile_of: Mapping[str, str]) -> Iterable
             activity_id=fact.activity_id,
             activity=fact.activity,
             occur_time=fact.fact.occur_time,
+            account=fact.account,
         )
         yield done.retracted(fact.event)
 
@@ -239,7 +252,17 @@ def trait_changes(
     profile: str, before: Mapping[str, Said], after: Mapping[str, Said], cause: Recorded | Origin
 ) -> Iterable[Change]:
     """Tells which traits of a profile have other values than before."""
-    event, size = ProfileTraitsChanged(profile=name_of(profile)), 0
+    for part in other_values(before, after):
+        event = ProfileTraitsChanged(profile=name_of(profile), changes=part)
+        yield Change(profile, event, cause)
+
+
+def other_values(
+    before: Mapping[str, Said], after: Mapping[str, Said]
+) -> Iterable[list[TraitChange]]:
+    """Yields the traits that have other values than before, as many at a time as a fact holds."""
+    part: list[TraitChange] = []
+    size = 0
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         value = None if new is None else new.value
@@ -248,13 +271,13 @@ def trait_changes(
         change = TraitChange(trait=name, value=value or "")
         if new is not None:
             change.occur_time.CopyFrom(timestamp_of(new.occur_time))
-        if event.changes and size + change.ByteSize() > CHANGE_BYTES_MAX:
-            yield Change(profile, event, cause)
-            event, size = ProfileTraitsChanged(profile=name_of(profile)), 0
-        event.changes.append(change)
+        if part and size + change.ByteSize() > CHANGE_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(change)
         size += change.ByteSize()
-    if event.changes:
-        yield Change(profile, event, cause)
+    if part:
+        yield part
 
 
 def _merged(survivor: str, absorbed: str, atoms: list[str]) -> ProfilesMerged:

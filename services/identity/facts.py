@@ -29,7 +29,7 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
 from services.identity.graph import Edge
-from services.identity.identifiers import Identifier, identifier
+from services.identity.identifiers import Group, Identifier, group, identifier
 from services.identity.rules import ANONYMOUS_ID, CONTACT_ID, EMAIL, PHONE, USER_ID, Rules
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
 from services.kernel.log.recorded import Recorded, utc
@@ -67,13 +67,18 @@ _DESCRIBING = frozenset({_IDENTIFY, _GROUP, _ACCOUNT})
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What the timeline shows of a fact; `source` is a customer event's, or the service's name."""
+    """What the timeline shows of a fact.
+
+    `source` is a customer event's, or the service's name, `account` the name of the account in
+    which it was done.
+    """
 
     kind: TimelineKind.ValueType
     name: str
     source: str
     resource: str
     details: str
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +162,9 @@ def read_fact(rules: Rules, event: Recorded, contacts: Mapping[UUID, str]) -> Fa
 def _customer_event(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     recorded: Any = event.event
     sent: CustomerEvent = recorded.customer_event
-    received = utc(sent.receive_time) if sent.HasField("receive_time") else event.record_time
+    received, occurred = times_of(event, sent)
     properties = read_object(sent.properties) if _mentions(sent.properties, EMAIL) else {}
-    context = read_object(sent.context) if _mentions(sent.context, "traits") else {}
+    context = read_object(sent.context) if _tells_more(sent.context) else {}
     of_context = read_object(context.get("traits", b"{}"))
     said = {}
     if sent.type == _IDENTIFY:
@@ -181,17 +186,25 @@ def _customer_event(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fac
         event=event,
         key=key_of(received, event.event_id),
         receive_time=received,
-        occur_time=utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time,
+        occur_time=occurred,
         atom=identifiers[0].node,
         identifiers=identifiers,
-        activity=_customer_activity(sent),
+        activity=_customer_activity(
+            sent, group(event.workspace, sent.group_id or text_of(context.get("groupId")))
+        ),
         traits=traits_of(said),
         links=links,
         is_imported=bool(sent.import_name),
     )
 
 
-def _customer_activity(sent: CustomerEvent) -> Activity:
+def times_of(event: Recorded, sent: CustomerEvent) -> tuple[datetime, datetime]:
+    """Returns when a customer event was received, and when it occurred."""
+    received = utc(sent.receive_time) if sent.HasField("receive_time") else event.record_time
+    return received, utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time
+
+
+def _customer_activity(sent: CustomerEvent, within: Group | None) -> Activity:
     has_left = sent.ends_membership and sent.type == _GROUP
     details = sent.traits if sent.type in _DESCRIBING else sent.properties
     return Activity(
@@ -200,6 +213,7 @@ def _customer_activity(sent: CustomerEvent) -> Activity:
         source=sent.source or EVENTS,
         resource=resource_of(sent.message_id),
         details=details or "{}",
+        account=within.name if within else "",
     )
 
 
@@ -300,6 +314,11 @@ def _live(rules: Rules, workspace: str, raw: list[tuple[str, str]]) -> tuple[Ide
     """Returns the live identifiers among raw values, each once, the strongest first."""
     found = {identifier(rules, workspace, name, value) for name, value in raw if value}
     return tuple(sorted(known for known in found if known is not None))
+
+
+def _tells_more(context: str) -> bool:
+    """Tells whether a context may say traits, or the group that something was done in."""
+    return _mentions(context, "traits") or _mentions(context, "groupId")
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -21,6 +21,8 @@ from services.identity.rules import (
     Rules,
 )
 
+GROUP_ID = "group_id"
+
 NODE_BYTES = 16
 PHONE_DIGITS_MIN = 5
 WORKSPACE_KEYS_MAX = 10_000
@@ -43,6 +45,18 @@ class Identifier(NamedTuple):
     value: str
 
 
+class Group(NamedTuple):
+    """A group of people as sources call it, and the account that it is."""
+
+    account: str
+    group_id: str
+
+    @property
+    def name(self) -> str:
+        """The account's resource name."""
+        return account_name(self.account)
+
+
 # The same people come again and again.
 @lru_cache(maxsize=IDENTIFIERS_REMEMBERED_MAX)
 def identifier(rules: Rules, workspace: str, type_name: str, raw: str) -> Identifier | None:
@@ -58,6 +72,21 @@ def identifier(rules: Rules, workspace: str, type_name: str, raw: str) -> Identi
         return None
     node = node_of(workspace, type_name, value)
     return Identifier(known.rank, node, type_name, value)
+
+
+def account_name(account: str) -> str:
+    """Returns the resource name of an account."""
+    return f"accounts/{account}"
+
+
+# And the same groups.
+@lru_cache(maxsize=IDENTIFIERS_REMEMBERED_MAX)
+def group(workspace: str, raw: str) -> Group | None:
+    """Returns the group that a raw id stands for, or None when it is nobody's."""
+    value = raw.replace("\0", "").strip()
+    if not value or is_blocked(value):
+        return None
+    return Group(node_of(workspace, GROUP_ID, value), value)
 
 
 def is_blocked(value: str) -> bool:

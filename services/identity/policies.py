@@ -22,7 +22,7 @@ class TellProfileChanges:
 def append_of(change: Change) -> Append:
     """Returns what a change adds to the log."""
     event = NewEvent(change.event, change.occur_time)
-    return Append(_origin(change.cause), stream=f"profile-{change.profile}", events=[event])
+    return Append(_origin(change.cause), stream=change.stream, events=[event])
 
 
 def _origin(cause: Recorded | Origin) -> Origin:

@@ -64,6 +64,7 @@ class Lost:
     fact: Kept
     activity_id: UUID
     activity: str
+    account: str = ""
 
     @property
     def atom(self) -> str:

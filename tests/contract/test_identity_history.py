@@ -22,13 +22,11 @@ from tests.identity_world import apply, create
 
 HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.json"))
 
-# What the first release showed; later ones show more beside it.
-SHOWN_OF_A_PROFILE = ("name", "identifiers", "createTime", "lastActivityTime")
-SHOWN_OF_A_TRAIT = ("value", "occurTime")
 # Facts, and fields of facts, that the oldest of these releases did not tell.
 TOLD_SINCE = {
     *("rapport.identity.v1.ProfileIdentifiersChanged", "rapport.identity.v1.ProfileRecounted"),
-    *("kind", "resource", "source", "receiveTime"),
+    *("kind", "resource", "source", "receiveTime", "account"),
+    *("rapport.identity.v1.AccountTraitsChanged", "rapport.identity.v1.ProfileMembershipsChanged"),
 }
 
 
@@ -50,28 +48,43 @@ async def led_to(database, envelopes):
 
 def as_far_as_then(found, history):
     """What is found, without what is told or computed today and was not by that release."""
-    spoken = {change["trait"] for fact in history["told"] for change in fact.get("changes", ())}
+    spoken = {
+        change["trait"]
+        for fact in history["told"]
+        for change in fact.get("changes", ())
+        if "trait" in change
+    }
     said = {word for fact in history["told"] for word in (*fact, fact["type"])}
     told = []
     for later in found["told"]:
         if later["type"] in TOLD_SINCE - said:
             continue
         fact = {field: value for field, value in later.items() if field not in TOLD_SINCE - said}
-        if "changes" in fact:
+        if fact["type"].endswith("ProfileTraitsChanged"):
             changes = [c for c in fact["changes"] if is_known(c["trait"], spoken)]
             if changes:
                 told.append({**fact, "changes": changes})
         else:
             told.append(fact)
     profiles = []
+    # A later release shows more of a profile beside what it showed.
+    of_a_profile = {shown for profile in history["profiles"] for shown in profile}
+    of_a_trait = {
+        shown
+        for profile in history["profiles"]
+        for said in profile.get("traits", {}).values()
+        for shown in said
+    }
     for profile in found["profiles"]:
         traits = profile.get("traits", {})
         kept = {
-            name: {shown: said[shown] for shown in SHOWN_OF_A_TRAIT if shown in said}
+            name: {shown: said[shown] for shown in said if shown in of_a_trait}
             for name, said in traits.items()
             if is_known(name, spoken)
         }
-        others = {name: profile[name] for name in SHOWN_OF_A_PROFILE if name in profile}
+        others = {
+            name: profile[name] for name in profile if name != "traits" and name in of_a_profile
+        }
         profiles.append({**others, "traits": kept} if kept else others)
     return {"told": told, "profiles": profiles}
 
@@ -110,6 +123,8 @@ def test_every_fact_of_ours_is_told_in_some_history():
             "ProfileTraitsChanged",
             "ProfilesMerged",
             "ProfileSplit",
+            "AccountTraitsChanged",
+            "ProfileMembershipsChanged",
         )
     }
 

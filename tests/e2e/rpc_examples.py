@@ -319,6 +319,7 @@ COLLECTIONS = {
     "WebhooksService": "webhooks",
     "IdentityService": "profiles",
     "ExplanationsService": "profiles",
+    "AccountsService": "accounts",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",

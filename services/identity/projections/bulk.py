@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from services.identity.accounts import word_of as word_about_account
 from services.identity.facts import Deal, Fact, deal_of, key_of, read_fact, received_at
 from services.identity.graph import Cuts, Edge, Pair, cuts_of, together
 from services.identity.identifiers import Identifier
-from services.identity.projections import deal_words, profiles, timeline, verdicts
+from services.identity.projections import accounts, deal_words, profiles, timeline, verdicts
 from services.identity.projections.atoms import Atom
+from services.identity.projections.bulk_accounts import Groups
 from services.identity.projections.step import profiles_of
 from services.identity.retraction import Message, imported
 from services.identity.rules import Rules
@@ -63,6 +65,10 @@ class Population:
     slots: dict[tuple[str, str], tuple[bytes, Identifier | None]] = field(default_factory=dict)
     words: dict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
     rulings: dict[JudgedPlace, Ruling] = field(default_factory=dict)
+    groups: Groups = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.groups = Groups(self.workspace)
 
     def add(self, fact: Fact) -> None:
         """Adds a fact."""
@@ -113,6 +119,7 @@ class Population:
         yield "traits", self._of_traits()
         yield "deal_words", self._of_words()
         yield "profiles", self._of_profiles(profile_of)
+        yield from self.groups.rows(profile_of)
 
     def _hold(self) -> None:
         """Adds the edges that records assert now."""
@@ -222,13 +229,18 @@ class ProfilesBulk:
             self._indexes = await drop_indexes(self._tx, self._schema)
         still_true = list(self._not_postponed(events))
         await self._meet({event.workspace for event in still_true})
-        rows = []
+        rows, said = [], []
         for event in still_true:
             fact = self._read(event)
+            word = word_about_account(event, fact)
+            if word is not None:
+                self._people[event.workspace].groups.add(word)
+                said.append(accounts.row_of(word))
             if fact is not None:
                 self._people[fact.workspace].add(fact)
                 rows.append(timeline.row_of(fact))
         await self._copy("timeline", rows)
+        await self._copy("account_words", said)
 
     async def finish(self) -> None:
         for workspace in sorted(self._people):

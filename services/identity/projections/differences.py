@@ -26,6 +26,7 @@ from services.identity.changes import (
 )
 from services.identity.facts import Activity
 from services.identity.projections import deal_words
+from services.identity.projections.account_differences import AccountDifference
 from services.identity.rules import CONTACT_ID
 from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, is_computed, later
@@ -49,7 +50,9 @@ where ($1::text is null or a.workspace = $1) and not exists (
 order by a.workspace, a.node, a.occur_time, a.activity_id
 """
 
-_COMING = ", a.kind, a.source, a.resource, a.receive_time"
+_COMING = ", a.kind, a.source, a.resource, a.receive_time, a.account"
+# An older shape does not say in which accounts things were done.
+_GOING = ", null::text as account"
 
 _CREATED = """
 select b.workspace, b.profile from {built}.profiles b
@@ -168,7 +171,7 @@ class Difference:
 
     async def changes(self) -> AsyncIterator[Change]:
         """Tells the way from one to the other, change by change."""
-        async for row in self._rows(_GONE, one=self.live, other=self.built, also=""):
+        async for row in self._rows(_GONE, one=self.live, other=self.built, also=_GOING):
             yield _done(row).retracted(self.origin(row["workspace"]))
         async for row in self._rows(_CREATED):
             yield created(row["profile"], self.origin(row["workspace"]))
@@ -177,13 +180,17 @@ class Difference:
         async for change in self._by_profile(_MOVED, self._departures):
             yield change
         async for row in self._rows(_GONE, one=self.built, other=self.live, also=_COMING):
-            activity = Activity(row["kind"], row["activity"], row["source"], row["resource"], "")
+            told = row["kind"], row["activity"], row["source"], row["resource"]
+            activity = Activity(*told, details="", account=row["account"] or "")
             origin = self.origin(row["workspace"])
             yield _done(row).recorded(origin, activity, row["receive_time"])
         async for row in self._rows(_RECOUNTED):
             whole = row["create_time"], row["last_activity_time"], row["activity_count"]
             yield recounted(row["profile"], whole, self.origin(row["workspace"]))
         async for change in self._trait_changes():
+            yield change
+        accounts = AccountDifference(self.tx, self.live, self.built, self.origin, self.workspace)
+        async for change in accounts.changes():
             yield change
 
     async def _by_profile(
@@ -247,8 +254,8 @@ class Difference:
             told += trait_changes(profile, old, new, self.origin(workspace))
         return told
 
-    def _rows(self, statement: str, **schemas: str) -> AsyncIterator[Any]:
-        names = schemas or {"live": self.live, "built": self.built}
+    def _rows(self, statement: str, **named: str) -> AsyncIterator[Any]:
+        names = named or {"live": self.live, "built": self.built}
         rows: AsyncIterator[Any] = aiter(
             self.tx.cursor(
                 statement.format(**names),
@@ -271,6 +278,7 @@ def _done(row: Any) -> Done:
         activity_id=row["activity_id"],
         activity=row["activity"],
         occur_time=row["occur_time"],
+        account=row["account"] or "",
     )
 
 

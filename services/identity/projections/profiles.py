@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from asyncpg import Pool, Record
@@ -111,7 +112,10 @@ _LISTED = """(
     select p.*, array(
         select n.type from profiles.nodes n
         where n.workspace = p.workspace and n.profile = p.profile
-    ) as identifier_types
+    ) as identifier_types, array(
+        select 'accounts/' || m.account from profiles.memberships m
+        where m.workspace = p.workspace and m.profile = p.profile and m.end_time is null
+    ) as accounts
     from profiles.profiles p
 ) as listed"""
 
@@ -127,6 +131,7 @@ LISTING = Listing(
             "last_activity_time": Field("last_activity_time", Kind.TIMESTAMP, nullable=False),
             "activity_count": Field("activity_count", Kind.INTEGER, nullable=False),
             "identifier_types": Field("identifier_types", Kind.TEXT_LIST, nullable=False),
+            "accounts": Field("accounts", Kind.TEXT_LIST, nullable=False),
         }
     ),
 )
@@ -269,7 +274,7 @@ async def filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Pr
             contacts[node] = profile
     traits: dict[str, dict[str, Trait]] = defaultdict(dict)
     for row in await connection.fetch(_TRAITS, workspace, ids):
-        traits[row["profile"]][row["trait"]] = _trait(row)
+        traits[row["profile"]][row["trait"]] = trait(row, row["receive_time"])
     for profile, made in (await _of_deals(connection, workspace, contacts)).items():
         traits[profile] |= made
     return [
@@ -288,14 +293,15 @@ async def filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Pr
     ]
 
 
-def _trait(row: Record) -> Trait:
+def trait(row: Record, receive_time: datetime) -> Trait:
+    """Returns a trait with who said it, as the API shows it."""
     return Trait(
         value=row["value"],
         occur_time=timestamp_of(row["occur_time"]),
         source=row["source"],
         activity_id=str(row["activity_id"]),
         resource=row["resource"],
-        receive_time=timestamp_of(row["receive_time"]),
+        receive_time=timestamp_of(receive_time),
     )
 
 

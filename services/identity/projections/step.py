@@ -139,6 +139,11 @@ class Step:
     def _island(self, node: str) -> str:
         return self.touched.components.find(node)
 
+    def cause(self) -> Cause:
+        """Returns what tells what led to what a profile went through."""
+        causes = self._causes()
+        return lambda profile: causes[self._island(profile)]
+
     def _causes(self) -> dict[str, Recorded]:
         """Returns, per island, the last news of it: what its profiles went through is its."""
         return {self._island(fact.atom): fact.event for fact in self.news}

@@ -39,6 +39,7 @@ create table {schema}.timeline (
     activity text not null,
     source text not null,
     resource text not null,
+    account text,
     details text not null,
     said bytea,
     primary key (workspace, node, occur_time, activity_id)
@@ -59,6 +60,7 @@ COLUMNS = (
     "activity",
     "source",
     "resource",
+    "account",
     "details",
     "said",
 )
@@ -67,7 +69,7 @@ _ADD = f"""
 insert into {{schema}}.timeline ({", ".join(COLUMNS)})
 select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[],
                      $6::smallint[], $7::boolean[], $8::text[], $9::text[], $10::text[],
-                     $11::text[], $12::bytea[])
+                     $11::text[], $12::text[], $13::bytea[])
 on conflict do nothing
 returning activity_id
 """
@@ -76,7 +78,7 @@ _REMOVE = """
 delete from {schema}.timeline t
 using unnest($1::text[], $2::text[]) gone (workspace, resource)
 where t.workspace = gone.workspace and t.resource = gone.resource and t.is_imported
-returning t.workspace, t.resource, t.activity_id, t.activity,
+returning t.workspace, t.resource, t.activity_id, t.activity, t.account,
     t.node, t.receive_time, t.occur_time, t.said
 """
 
@@ -103,7 +105,7 @@ order by occur_time desc, activity_id desc
 limit $5
 """
 
-SHOWN = "occur_time, receive_time, activity_id, kind, activity, source, resource, details"
+SHOWN = "occur_time, receive_time, activity_id, kind, activity, source, resource, account, details"
 
 FIELDS = Fields(
     {
@@ -111,6 +113,7 @@ FIELDS = Fields(
         "activity": Field("activity", Kind.TEXT, nullable=False),
         "source": Field("source", Kind.TEXT, nullable=False),
         "resource": Field("resource", Kind.TEXT, nullable=False),
+        "account": Field("account", Kind.TEXT),
         "occur_time": Field("occur_time", Kind.TIMESTAMP, nullable=False),
         "receive_time": Field("receive_time", Kind.TIMESTAMP, nullable=False),
     },
@@ -160,6 +163,7 @@ async def remove_activities(
             fact=_kept(row),
             activity_id=row["activity_id"],
             activity=row["activity"],
+            account=row["account"] or "",
         )
         for row in sorted(rows, key=lambda row: row["activity_id"])
     ]
@@ -204,6 +208,7 @@ def entry(row: Record) -> TimelineEntry:
         activity=row["activity"],
         source=row["source"],
         resource=row["resource"],
+        account=row["account"] or "",
         occur_time=timestamp_of(row["occur_time"]),
         receive_time=timestamp_of(row["receive_time"]),
         details=row["details"],
@@ -223,6 +228,7 @@ def row_of(fact: Fact) -> tuple[object, ...]:
         fact.activity.name,
         fact.activity.source,
         fact.activity.resource,
+        fact.activity.account or None,
         fact.activity.details,
         said_by(fact),
     )

@@ -11,13 +11,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity import changes
+from services.identity.accounts import Word, words_of
 from services.identity.changes import ACTOR, Change
 from services.identity.facts import READ, Fact, read_fact
 from services.identity.projections import (
+    accounts,
     assertions,
     atoms,
     deal_words,
     graph_rows,
+    memberships,
     profiles,
     timeline,
     verdicts,
@@ -28,6 +31,7 @@ from services.identity.projections.bulk import ProfilesBulk
 from services.identity.projections.deal_words import Heard
 from services.identity.projections.differences import Difference
 from services.identity.projections.islands import Islands
+from services.identity.projections.memberships import settle_memberships
 from services.identity.projections.remains import take_back
 from services.identity.projections.rules_in_force import RulesInForce, rules_in_force
 from services.identity.projections.step import Step
@@ -38,7 +42,17 @@ from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
 
-_IDEAS = (graph_rows, assertions, atoms, timeline, deal_words, profiles, verdicts)
+_IDEAS = (
+    graph_rows,
+    assertions,
+    atoms,
+    timeline,
+    deal_words,
+    profiles,
+    verdicts,
+    accounts,
+    memberships,
+)
 
 RulesOf = Mapping[str, Rules]  # by workspace
 
@@ -96,7 +110,9 @@ class ProfilesView:
             if (fact := read_fact(rules[event.workspace], event, heard.contacts)) is not None
         ]
         facts = await timeline.add_activities(tx, schema, read)
-        told += await _add(tx, schema, rules, facts, heard) if facts else []
+        words = await accounts.add_words(tx, schema, words_of(still_true, read))
+        told += await _add(tx, schema, rules, facts, heard, words) if facts else []
+        told += await accounts.hear_words(tx, schema, words)
         rulings = last_rulings(still_true)
         return told + await _judge(tx, schema, rules, rulings) if rulings else told
 
@@ -106,8 +122,10 @@ async def _take_back(
 ) -> list[Change]:
     """Takes facts back that were there before; what is told is as if they had never been."""
     remains = await take_back(tx, schema, retractions)
+    lost_words = await accounts.remove_words(tx, schema, retractions)
+    described = await accounts.lose_words(tx, schema, lost_words)
     if not remains.lost:
-        return []
+        return described
     touched = Islands(tx, schema, rules)
     await touched.join([], remains.swing())
     before = touched.profiles_of_atoms()
@@ -119,12 +137,19 @@ async def _take_back(
         return await atoms.replace_traits(tx, schema, known, touched.workspaces, left)
 
     moves, traits = await step.tell(tx, schema, fall_silent)
+    members = await settle_memberships(tx, schema, step, [word.atom for word in lost_words])
     # Taken back is what the old profiles had, so that one that ends is empty by then.
-    return [*changes.retractions(remains.lost, before), *moves, *traits]
+    taken_back = changes.retractions(remains.lost, before)
+    return [*taken_back, *moves, *traits, *members, *described]
 
 
 async def _add(
-    tx: Tx, schema: str, rules: RulesOf, facts: Sequence[Fact], heard: Heard
+    tx: Tx,
+    schema: str,
+    rules: RulesOf,
+    facts: Sequence[Fact],
+    heard: Heard,
+    words: Sequence[Word],
 ) -> list[Change]:
     """Adds facts that were not there before."""
     swing = await assertions.assert_slots(tx, schema, facts)
@@ -139,7 +164,8 @@ async def _add(
         return await atoms.add_traits(tx, schema, known, facts)
 
     moves, traits = await step.tell(tx, schema, speak)
-    return [*moves, *changes.activities(facts, step.after), *traits]
+    members = await settle_memberships(tx, schema, step, [word.atom for word in words])
+    return [*moves, *changes.activities(facts, step.after), *traits, *members]
 
 
 async def _judge(
@@ -163,4 +189,4 @@ async def _judge(
         return known
 
     moves, traits = await step.tell(tx, schema, say_nothing)
-    return [*moves, *traits]
+    return [*moves, *traits, *await settle_memberships(tx, schema, step)]

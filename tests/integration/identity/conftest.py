@@ -1,11 +1,13 @@
 """The view on its own: facts happen to it, and it is asked who somebody is."""
 
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
+from rapport.identity.v1.accounts_pb2 import ListAccountsRequest, ListMembershipsRequest
 from rapport.identity.v1.service_pb2 import ListProfilesRequest, ListTimelineRequest
 from services.identity.projections import (
     batch_get_profiles,
@@ -14,7 +16,12 @@ from services.identity.projections import (
     list_profiles,
     list_timeline,
 )
-from tests.identity_world import apply, create
+from services.identity.projections.account_answers import (
+    get_account,
+    list_accounts,
+    list_memberships,
+)
+from tests.identity_world import START, apply, create
 
 
 @dataclass
@@ -62,8 +69,32 @@ class People:
         asked = ListTimelineRequest(name=f"profiles/{name}", **request)
         return await list_timeline(self.pool, "acme", profile, asked)
 
+    async def account(self, name):
+        return await get_account(self.pool, "acme", f"accounts/{name}")
+
+    async def accounts(self, **request):
+        """The groups' ids of the accounts that are listed."""
+        page = await list_accounts(self.pool, "acme", ListAccountsRequest(**request))
+        return {account.group_id for account in page.accounts}
+
+    async def memberships(self, parent, **request):
+        asked = ListMembershipsRequest(parent=parent, **request)
+        return await list_memberships(self.pool, "acme", asked)
+
+    async def times(self, parent, **request):
+        """From which minute to which each membership goes, the latest first."""
+        page = await self.memberships(parent, **request)
+        return [
+            (_minute(found.start_time), _minute(found.end_time) if found.end_activity_id else None)
+            for found in page.memberships
+        ]
+
     async def listed(self, workspace="acme", **request):
         return await list_profiles(self.pool, workspace, ListProfilesRequest(**request))
+
+
+def _minute(moment):
+    return (moment.ToDatetime(tzinfo=UTC) - START) // timedelta(minutes=1)
 
 
 @pytest.fixture
