@@ -36,7 +36,13 @@ from rapport.events.v1 import (
 )
 from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
-from rapport.identity.v1 import accounts_pb2, explanations_pb2, verdicts_pb2
+from rapport.identity.v1 import (
+    accounts_pb2,
+    explanations_pb2,
+    match_runs_pb2,
+    match_suggestions_pb2,
+    verdicts_pb2,
+)
 from rapport.identity.v1 import service_pb2 as identity_pb2
 from rapport.segments.v1 import service_pb2 as segments_pb2
 
@@ -71,6 +77,8 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
             explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
             accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"],
+            match_runs_pb2.DESCRIPTOR.services_by_name["MatchRunsService"],
+            match_suggestions_pb2.DESCRIPTOR.services_by_name["MatchSuggestionsService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
 from rapport.contacts.v1 import events_pb2 as contacts_events
 from rapport.deals.v1 import events_pb2 as deals_events
 from rapport.events.v1 import events_pb2 as customer_events
@@ -11,24 +14,45 @@ from rapport.identity.v1 import (
     events_pb2,
     explanations_pb2,
     explanations_pb2_grpc,
+    match_runs_pb2,
+    match_runs_pb2_grpc,
+    match_suggestions_pb2,
+    match_suggestions_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
     verdicts_pb2,
     verdicts_pb2_grpc,
 )
 from services.identity.policies import TellProfileChanges
-from services.identity.projections import ProfilesView
 from services.identity.service.accounts import AccountsService
+from services.identity.projections import ProfilesView, match_progress
+from services.identity.projections.match_runs import MatchRunsView
+from services.identity.projections.match_suggestions import MatchSuggestionsView
 from services.identity.service.explanations import ExplanationsService
 from services.identity.service.identity import IdentityService
+from services.identity.service.match_runs import MatchRunsService
+from services.identity.service.match_suggestions import MatchSuggestionsService
 from services.identity.service.verdicts import VerdictsService
+from services.identity.upkeep.match_running import MatchRunMetrics, MatchUpkeep
 from services.kernel.log.recorded import EventTypes
-from services.kernel.process.runtime import Service, main
+from services.kernel.process.runtime import Kernel, Service, main
+from services.kernel.rpc.server import served
 from services.kernel.views.projection import Consumer
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+
+def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[Any, Any, None]]:
+    """What the service does by itself."""
+    return [MatchUpkeep(kernel, MatchRunMetrics(registry)).run()]
+
 
 SERVICE = Service(
     name="identity",
     event_types=EventTypes(events_pb2),
+    # What people decide about is read at once.
+    views=(MatchRunsView(), MatchSuggestionsView()),
     consumers=(
         Consumer(
             view=ProfilesView(),
@@ -39,27 +63,15 @@ SERVICE = Service(
         ),
     ),
     servicers=lambda kernel: [
-        (
-            service_pb2.DESCRIPTOR.services_by_name["IdentityService"],
-            service_pb2_grpc.add_IdentityServiceServicer_to_server,
-            IdentityService(kernel),
-        ),
-        (
-            verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
-            verdicts_pb2_grpc.add_VerdictsServiceServicer_to_server,
-            VerdictsService(kernel),
-        ),
-        (
-            explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
-            explanations_pb2_grpc.add_ExplanationsServiceServicer_to_server,
-            ExplanationsService(kernel),
-        ),
-        (
-            accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"],
-            accounts_pb2_grpc.add_AccountsServiceServicer_to_server,
-            AccountsService(kernel),
-        ),
+        served(service_pb2, service_pb2_grpc, IdentityService(kernel)),
+        served(verdicts_pb2, verdicts_pb2_grpc, VerdictsService(kernel)),
+        served(explanations_pb2, explanations_pb2_grpc, ExplanationsService(kernel)),
+        served(accounts_pb2, accounts_pb2_grpc, AccountsService(kernel)),
+        served(match_runs_pb2, match_runs_pb2_grpc, MatchRunsService(kernel)),
+        served(match_suggestions_pb2, match_suggestions_pb2_grpc, MatchSuggestionsService(kernel)),
     ],
+    background=background,
+    tables=match_progress.TABLES,
 )
 
 if __name__ == "__main__":

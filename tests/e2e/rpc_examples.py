@@ -104,6 +104,8 @@ JUDGED = {
 }
 LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
 CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
+MATCH_RUN = ("identity.v1.MatchRunsService/StartMatchRun", {"match_run_id": "{id}"})
+SUGGESTED_MATCH = ("identity.v1.MatchSuggestionsService/SuggestMatch", JUDGED)
 SUPPRESSED = {"type": "user_id", "value": "{id}"}
 SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
 UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
@@ -249,6 +251,11 @@ EXAMPLES = {
     "LinkIdentifiers": [CUT, JUDGED],
     "CutIdentifiers": [LINKED, JUDGED],
     "ClearVerdict": [LINKED, JUDGED],
+    "StartMatchRun": [{"match_run_id": "{id}"}],
+    "CancelMatchRun": [MATCH_RUN, {"name": "matchRuns/{id}"}],
+    "SuggestMatch": [JUDGED],
+    "AcceptMatchSuggestion": [SUGGESTED_MATCH, {"name": "{suggestion}"}],
+    "RejectMatchSuggestion": [SUGGESTED_MATCH, {"name": "{suggestion}"}],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
     "CreateImport": [IMPORT],
@@ -320,6 +327,8 @@ COLLECTIONS = {
     "IdentityService": "profiles",
     "ExplanationsService": "profiles",
     "AccountsService": "accounts",
+    "MatchRunsService": "matchRuns",
+    "MatchSuggestionsService": "matchSuggestions",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway.catalog import PUBLIC
 from rapport.events.v1.sources_pb2 import CreateSourceResponse
+from rapport.identity.v1.match_suggestions_pb2 import SuggestMatchResponse
 from services.kernel.errors import Reason
 from tests.e2e.rpc_examples import (
     CHANGED,
@@ -119,6 +120,9 @@ async def _prepared(caller, path):
         response = await caller.call(f"/rapport.{suffix}", _filled(fields, **known))
         if suffix.endswith("CreateSource"):
             known["key_id"] = CreateSourceResponse.FromString(response).source.write_keys[0].key_id
+        if suffix.endswith("SuggestMatch"):
+            suggested = SuggestMatchResponse.FromString(response).match_suggestion
+            known["suggestion"] = suggested.name
     fields = last[1] if isinstance(last, tuple) else last
     return {**_filled(fields, **known), "request_id": str(uuid.uuid4())}
 
