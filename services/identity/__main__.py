@@ -24,10 +24,10 @@ from rapport.identity.v1 import (
     verdicts_pb2_grpc,
 )
 from services.identity.policies import TellProfileChanges
-from services.identity.service.accounts import AccountsService
 from services.identity.projections import ProfilesView, match_progress
 from services.identity.projections.match_runs import MatchRunsView
 from services.identity.projections.match_suggestions import MatchSuggestionsView
+from services.identity.service.accounts import AccountsService
 from services.identity.service.explanations import ExplanationsService
 from services.identity.service.identity import IdentityService
 from services.identity.service.match_runs import MatchRunsService
