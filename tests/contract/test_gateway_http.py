@@ -29,7 +29,7 @@ def world(shared_world):
 
 def path_of(binding) -> str:
     path = binding.template.replace("{name=*/*}", "contacts/a").replace("/*}", "/a")
-    return path.replace("{name=", "").replace("{profile=", "")
+    return path.replace("{name=", "").replace("{profile=", "").replace("{parent=", "")
 
 
 async def ask(world, verb, path, *, auth=AUTH, **options):
