@@ -127,20 +127,21 @@ class Matching:
         await self.pool.execute("update matching.progress set lease_until = '-infinity'")
 
 
-def finding(monkeypatch, *pairs, profiles=(), before_it_ends=None):
+def finding(monkeypatch, *pairs, profiles=(), found=None, before_it_ends=None):
     """From now on runs find these pairs of profiles, each with a weight in hundredths."""
 
     async def compared(claimed):
-        found = Found(profiles={name.removeprefix("profiles/") for name in profiles})
+        made = Found(profiles={name.removeprefix("profiles/") for name in profiles})
         for one, other, weight in pairs:
-            found.pairs.append(pair(one, other, weight))
-            found.profiles |= {found.pairs[-1].one, found.pairs[-1].other}
-        found.pairs.sort(key=lambda each: -each.weight_hundredths)
-        found.told = Told(compared=len(pairs), found=len(pairs), model_version="1-tests")
-        claimed.progress.counts.profiles = len(found.profiles)
+            made.pairs.append(pair(one, other, weight))
+            made.profiles |= {made.pairs[-1].one, made.pairs[-1].other}
+        made.pairs.sort(key=lambda each: -each.weight_hundredths)
+        count = len(pairs) if found is None else found
+        made.told = Told(compared=count, found=count, model_version="1-tests")
+        claimed.progress.counts.profiles = len(made.profiles)
         if before_it_ends is not None:
             await before_it_ends()
-        return found
+        return made
 
     monkeypatch.setattr(match_running, "compared", compared)
 

@@ -60,11 +60,11 @@ class Compared(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A profile to compare; `refused` names pairs that facts saw together and a rule refused."""
+    """A profile to compare; `named` are pairs it is compared in, whatever blocks it is in."""
 
     profile: str
     compared: Compared
-    refused: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 def compared_of(

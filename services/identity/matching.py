@@ -140,10 +140,10 @@ def _loaded(rows: Sequence[Row]) -> DuckDBPyConnection:
         name: pa.array(column, pa.string()) for name, column in zip(_COLUMNS, texts, strict=True)
     }
     columns |= {f"block_{n}": pa.array(column, pa.string()) for n, column in enumerate(blocks)}
-    columns["refused"] = pa.array([list(row.refused) for row in ordered], pa.list_(pa.string()))
+    columns["named"] = pa.array([list(row.named) for row in ordered], pa.list_(pa.string()))
     connection.register("told", pa.table(columns))
     connection.execute(
-        f"create table profiles as select unique_id, {', '.join(_COLUMNS)}, refused, "
+        f"create table profiles as select unique_id, {', '.join(_COLUMNS)}, named, "
         + ", ".join(
             f"case when count(*) over (partition by block_{n}) <= {BLOCK_PROFILES_MAX}"
             f" then block_{n} end as block_{n}"
@@ -180,7 +180,7 @@ def _linker(connection: DuckDBPyConnection, chances: Chances, profiles: int) -> 
     from splink import DuckDBAPI, Linker, SettingsCreator, block_on  # noqa: PLC0415
 
     rules: list[Any] = [block_on(f"block_{n}") for n in range(BLOCKS)]
-    rules.append(block_on("refused", arrays_to_explode=["refused"]))
+    rules.append(block_on("named", arrays_to_explode=["named"]))
     settings = SettingsCreator(
         link_type="dedupe_only",
         comparisons=[_comparison(field, chances[field.name]) for field in FIELDS],

@@ -32,12 +32,12 @@ from rapport.identity.v1.verdicts_pb2 import CutIdentifiersRequest, LinkIdentifi
 from services.identity import decider as verdict
 from services.identity.match_standing import Judged
 from services.kernel.command.decider import Decider
-from services.kernel.errors import NotFound
+from services.kernel.errors import NotFound, ResourceExhausted
 
 # Hundredths of a weight: what is below the first is never suggested.
 REVIEW_HUNDREDTHS = 0
 VERY_LIKELY_HUNDREDTHS = 1_000
-# Suggestions of a workspace that wait for somebody to decide; those by hand come on top.
+# Suggestions of a workspace that wait for somebody to decide.
 OPEN_SUGGESTIONS_MAX = 10_000
 
 Command = SuggestMatchRequest
@@ -66,6 +66,18 @@ class State:
     closure: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """The identifiers that a suggestion by hand is about, the stronger first.
+
+    `open_count` is how many suggestions wait for somebody already.
+    """
+
+    one: Judged
+    other: Judged
+    open_count: int
+
+
 def strength_of(weight_hundredths: int | None) -> MatchStrength.ValueType:
     """Returns how likely a weight is."""
     if weight_hundredths is None or weight_hundredths < REVIEW_HUNDREDTHS:
@@ -75,10 +87,13 @@ def strength_of(weight_hundredths: int | None) -> MatchStrength.ValueType:
     return MatchStrength.MATCH_STRENGTH_VERY_LIKELY
 
 
-def suggest(one: Judged, other: Judged, _command: Command, state: State) -> Sequence[Message]:
+def suggest(about: About, _command: Command, state: State) -> Sequence[Message]:
     """What is open or decided already is no news."""
     if state.state not in {0, CLOSED}:
         return []
+    if about.open_count >= OPEN_SUGGESTIONS_MAX:
+        raise ResourceExhausted("OPEN_SUGGESTIONS_MAX", OPEN_SUGGESTIONS_MAX)
+    one, other = about.one, about.other
     return [MatchSuggested(one=_named(one), other=_named(other))]
 
 
@@ -184,6 +199,6 @@ DECIDER: Decider[Command, State] = Decider(
 )
 
 
-def decider_about(one: Judged, other: Judged) -> Decider[Command, State]:
-    """Returns the rules of the suggestion that two identifiers, the stronger first, are one's."""
-    return replace(DECIDER, decide=partial(suggest, one, other))
+def decider_about(about: About) -> Decider[Command, State]:
+    """Returns the rules of the suggestion that two identifiers are one person's."""
+    return replace(DECIDER, decide=partial(suggest, about))

@@ -98,14 +98,14 @@ def check_filter(text: str) -> None:
 
 async def read_rows(pool: Pool, workspace: str, text: str) -> AsyncIterator[list[Row]]:
     """Reads the profiles that a filter chooses and that tell something to compare."""
-    refused = await _refused(pool, workspace)
+    named = await _named(pool, workspace)
     token = ""
     while True:
         query = _PROFILES.query(
             workspace=workspace, filter=text, page_size=ROWS_PER_PAGE, page_token=token
         )
         page = query.page(await pool.fetch(query.sql, *query.args))
-        yield await _rows(pool, workspace, [row["profile"] for row in page.rows], refused)
+        yield await _rows(pool, workspace, [row["profile"] for row in page.rows], named)
         token = page.next_page_token
         if not token:
             return
@@ -147,17 +147,25 @@ async def load_open(pool: Pool, workspace: str, cuts: set[ProfilePair]) -> list[
     ]
 
 
-async def _refused(pool: Pool, workspace: str) -> Mapping[str, Sequence[str]]:
-    """The pairs of profiles that facts saw together and a rule refused, by each of the two."""
+async def _named(pool: Pool, workspace: str) -> Mapping[str, Sequence[str]]:
+    """The pairs that are compared in any case, by each of the two profiles.
+
+    Those are what facts saw together and a rule refused, and what is suggested: only who was
+    compared once more can be found unlikely.
+    """
+    refused = await pool.fetch(_REFUSED, workspace, REFUSED_PAIRS_MAX)
+    pairs = {pair_of(*row) for row in refused}
+    pairs |= {standing.pair for standing in await load_open(pool, workspace, set())}
     found: dict[str, list[str]] = defaultdict(list)
-    for one, other in await pool.fetch(_REFUSED, workspace, REFUSED_PAIRS_MAX):
-        for profile in (one, other):
-            found[profile].append(f"{one}|{other}")
+    for one, other in sorted(pairs):
+        if one and one != other:
+            found[one].append(f"{one}|{other}")
+            found[other].append(f"{one}|{other}")
     return found
 
 
 async def _rows(
-    pool: Pool, workspace: str, profiles: Sequence[str], refused: Mapping[str, Sequence[str]]
+    pool: Pool, workspace: str, profiles: Sequence[str], named: Mapping[str, Sequence[str]]
 ) -> list[Row]:
     identifiers: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for profile, type_name, value in await pool.fetch(_IDENTIFIERS, workspace, profiles):
@@ -172,5 +180,5 @@ async def _rows(
         }
         compared = compared_of(identifiers[profile], traits)
         if compared is not None:
-            rows.append(Row(profile, compared, tuple(refused.get(profile, ()))))
+            rows.append(Row(profile, compared, tuple(named.get(profile, ()))))
     return rows

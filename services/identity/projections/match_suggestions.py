@@ -221,9 +221,9 @@ async def load_rows(tx: Tx, workspace: str, suggestion_ids: Sequence[str]) -> di
     return {row.aggregate_id: row for row in rows}
 
 
-async def count_open(tx: Tx, workspace: str) -> int:
+async def count_open(connection: Tx | Pool, workspace: str) -> int:
     """How many suggestions of a workspace wait for somebody to decide."""
-    count: int = await tx.fetchval(_COUNT_OPEN, workspace)
+    count: int = await connection.fetchval(_COUNT_OPEN, workspace)
     return count
 
 

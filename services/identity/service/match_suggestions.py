@@ -12,6 +12,7 @@ from rapport.identity.v1.match_suggestions_pb2_grpc import MatchSuggestionsServi
 from services.identity import decider as verdict
 from services.identity.deciders.match_suggestion import (
     DECIDER,
+    About,
     Decision,
     State,
     decider_about,
@@ -21,6 +22,7 @@ from services.identity.match_standing import identifier_of
 from services.identity.projections import ProfilesView
 from services.identity.projections.match_suggestions import (
     SUGGESTION_ROWS,
+    count_open,
     get_suggestion,
     list_suggestions,
     load_known,
@@ -56,7 +58,8 @@ class MatchSuggestionsService(MatchSuggestionsServiceServicer):
             shown = suggestion_of(suggestion_id, decided, known)
             return pb.SuggestMatchResponse(match_suggestion=shown, write_token=decided.write_token)
 
-        decider = decider_about((one.type, one.node), (other.type, other.node))
+        open_count = await count_open(self._kernel.pool, workspace)
+        decider = decider_about(About((one.type, one.node), (other.type, other.node), open_count))
         return await self._kernel.commands.execute(decider, suggestion_id, request, respond)
 
     async def AcceptMatchSuggestion(

@@ -53,7 +53,8 @@ async def _plan(claimed: Claimed, found: Found) -> Plan:
         found.told.model_version,
         found.pairs,
         await load_open(pool, workspace, cuts),
-        compared=found.profiles,
+        # Of a pair that is not among the likeliest it is not known that it is unlikely.
+        compared=found.profiles if found.told.found == len(found.pairs) else (),
         anchored=await load_anchored(pool, rules, workspace, names),
         cuts=cuts,
     )

@@ -141,19 +141,33 @@ async def test_a_process_that_ends_without_a_word_fails_the_run(
     assert (FAILED, reason) == (run.state, run.reason)
 
 
-async def test_what_a_rule_refused_is_compared_whatever_else_is_told(world, monkeypatch):
+async def test_what_a_rule_refused_or_is_suggested_is_compared_in_any_case(world, monkeypatch):
     pair = [await world.contact(name, email="navy@example.com") for name in ("grace", "alan")]
-    await world.contact("ada")
+    ada = await world.contact("ada")
     await world.happens(world.facts.track(anonymous_id="tells nothing"))
     monkeypatch.setattr(match_input, "ROWS_PER_PAGE", 2)
 
-    async def refused():
+    async def named():
         pages = [page async for page in match_input.read_rows(world.pool, "acme", "")]
-        return sorted(f"profiles/{row.profile}" for page in pages for row in page if row.refused)
+        return sorted(f"profiles/{row.profile}" for page in pages for row in page if row.named)
 
-    assert sorted(pair) == await refused()
+    assert sorted(pair) == await named()
     monkeypatch.setattr(match_input, "REFUSED_PAIRS_MAX", 0)
-    assert [] == await refused()
+    assert [] == await named()
+    finding(monkeypatch, (ada, pair[0], 100))
+    await world.run()
+    assert sorted([ada, pair[0]]) == await named()
+
+
+async def test_what_is_past_the_likeliest_is_not_closed_as_unlikely(world, monkeypatch):
+    ada, adah = await world.contact("ada"), await world.contact("adah")
+    finding(monkeypatch, (ada, adah, 900))
+    await world.run()
+
+    finding(monkeypatch, profiles=[ada, adah], found=1)
+    run = await world.run("r2")
+
+    assert (0, 1) == (run.counts.closed, run.counts.left_out)
 
 
 async def test_a_run_that_ends_its_workers_again_and_again_is_given_up(world, monkeypatch):

@@ -31,8 +31,10 @@ from services.identity.deciders.match_suggestion import (
     CLOSED,
     DECIDER,
     OPEN,
+    OPEN_SUGGESTIONS_MAX,
     REJECTED,
     VERY_LIKELY_HUNDREDTHS,
+    About,
     decider_about,
     settle,
     strength_of,
@@ -78,8 +80,8 @@ def run():
     return Spec(match_run.DECIDER)
 
 
-def suggestion():
-    return Spec(decider_about(ONE, OTHER))
+def suggestion(open_count=0):
+    return Spec(decider_about(About(ONE, OTHER, open_count)))
 
 
 def settled(decision, *events, verdicts=(), others=NOBODY):
@@ -116,6 +118,14 @@ def test_suggesting_by_hand_is_news_unless_it_was_suggested_or_decided():
     suggestion().given(found(300), CLOSING).when(asked).then(BY_HAND)
     suggestion().given(found(300)).when(asked).then()
     suggestion().given(BY_HAND, MatchSuggestionRejected()).when(asked).then()
+
+
+def test_no_more_is_suggested_than_somebody_can_look_at():
+    asked = SuggestMatchRequest()
+
+    suggestion(OPEN_SUGGESTIONS_MAX - 1).when(asked).then(BY_HAND)
+    suggestion(OPEN_SUGGESTIONS_MAX).when(asked).then_refused(ResourceExhausted)
+    suggestion(OPEN_SUGGESTIONS_MAX).given(BY_HAND).when(asked).then()
 
 
 def test_accepting_links_and_rejecting_cuts():
