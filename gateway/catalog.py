@@ -41,6 +41,7 @@ from rapport.identity.v1 import (
     explanations_pb2,
     match_runs_pb2,
     match_suggestions_pb2,
+    rule_sets_pb2,
     verdicts_pb2,
 )
 from rapport.identity.v1 import service_pb2 as identity_pb2
@@ -79,6 +80,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"],
             match_runs_pb2.DESCRIPTOR.services_by_name["MatchRunsService"],
             match_suggestions_pb2.DESCRIPTOR.services_by_name["MatchSuggestionsService"],
+            rule_sets_pb2.DESCRIPTOR.services_by_name["RuleSetsService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

@@ -39,6 +39,7 @@ from rapport.identity.v1.events_pb2 import (
 )
 from services.identity.identifiers import identifier
 from services.identity.projections import ProfilesView
+from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.rules import DEFAULT
 from services.identity.verdicts import pair_id
 from services.kernel.log.recorded import Recorded
@@ -249,11 +250,10 @@ class DenseHistory:
         return self._sent("identify", traits=self._traits(), **self._ids(), **message)
 
     def _alias(self, **message):
-        choice = self._rng.choice
         return self._sent(
             "alias",
-            user_id=choice(self._users),
-            previous_id=choice(self._users + self._anonymous),
+            user_id=self._rng.choice(self._users),
+            previous_id=self._rng.choice(self._users + self._anonymous),
             **message,
         )
 
@@ -370,8 +370,7 @@ def batches(rng, events, largest):
     rest = list(events)
     while rest:
         size = rng.randint(1, largest)
-        yield rest[:size]
-        rest = rest[size:]
+        yield [rest.pop(0) for _ in rest[:size]]
 
 
 @asynccontextmanager
@@ -385,9 +384,10 @@ async def connected(database):
 
 
 async def create(connection, schema):
-    """Makes the view's tables in a schema."""
-    await connection.execute(f"create schema {schema}")
-    await connection.execute(ProfilesView().tables(schema))
+    """Makes the view's tables in a schema, and those that say which rules are in force."""
+    await connection.execute(f"create schema {schema};" + ProfilesView().tables(schema))
+    if not await connection.fetchval("select to_regclass('rule_sets.rule_sets')"):
+        await connection.execute("create schema rule_sets;" + RuleSetsView().tables("rule_sets"))
 
 
 async def apply(connection, events, schema="profiles", rules=DEFAULT):

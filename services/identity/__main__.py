@@ -18,22 +18,27 @@ from rapport.identity.v1 import (
     match_runs_pb2_grpc,
     match_suggestions_pb2,
     match_suggestions_pb2_grpc,
+    rule_sets_pb2,
+    rule_sets_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
     verdicts_pb2,
     verdicts_pb2_grpc,
 )
 from services.identity.policies import TellProfileChanges
-from services.identity.projections import ProfilesView, match_progress
+from services.identity.projections import ProfilesView, match_progress, rule_builds
 from services.identity.projections.match_runs import MatchRunsView
 from services.identity.projections.match_suggestions import MatchSuggestionsView
+from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.service.accounts import AccountsService
 from services.identity.service.explanations import ExplanationsService
 from services.identity.service.identity import IdentityService
 from services.identity.service.match_runs import MatchRunsService
 from services.identity.service.match_suggestions import MatchSuggestionsService
+from services.identity.service.rule_sets import RuleSetsService
 from services.identity.service.verdicts import VerdictsService
 from services.identity.upkeep.match_running import MatchRunMetrics, MatchUpkeep
+from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import served
@@ -42,23 +47,28 @@ from services.kernel.views.projection import Consumer
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+# Verdicts and rule sets are of the own log.
+FACTS = EventTypes(contacts_events, deals_events, customer_events, events_pb2)
+
 
 def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[Any, Any, None]]:
     """What the service does by itself."""
-    return [MatchUpkeep(kernel, MatchRunMetrics(registry)).run()]
+    return [
+        MatchUpkeep(kernel, MatchRunMetrics(registry)).run(),
+        RuleSetUpkeep(kernel, FACTS).run(),
+    ]
 
 
 SERVICE = Service(
     name="identity",
     event_types=EventTypes(events_pb2),
     # What people decide about is read at once.
-    views=(MatchRunsView(), MatchSuggestionsView()),
+    views=(MatchRunsView(), MatchSuggestionsView(), RuleSetsView()),
     consumers=(
         Consumer(
             view=ProfilesView(),
-            # Verdicts are of the own log.
             sources=("contacts", "deals", "events", "identity"),
-            event_types=EventTypes(contacts_events, deals_events, customer_events, events_pb2),
+            event_types=FACTS,
             policy=TellProfileChanges(),
         ),
     ),
@@ -69,9 +79,10 @@ SERVICE = Service(
         served(accounts_pb2, accounts_pb2_grpc, AccountsService(kernel)),
         served(match_runs_pb2, match_runs_pb2_grpc, MatchRunsService(kernel)),
         served(match_suggestions_pb2, match_suggestions_pb2_grpc, MatchSuggestionsService(kernel)),
+        served(rule_sets_pb2, rule_sets_pb2_grpc, RuleSetsService(kernel)),
     ],
     background=background,
-    tables=match_progress.TABLES,
+    tables=match_progress.TABLES + rule_builds.TABLES,
 )
 
 if __name__ == "__main__":

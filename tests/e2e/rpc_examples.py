@@ -106,6 +106,12 @@ LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
 CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
 MATCH_RUN = ("identity.v1.MatchRunsService/StartMatchRun", {"match_run_id": "{id}"})
 SUGGESTED_MATCH = ("identity.v1.MatchSuggestionsService/SuggestMatch", JUDGED)
+# Rules that are as those built in, so nobody's profiles become others.
+RULES = (
+    "identity.v1.RuleSetsService/DraftRuleSet",
+    {"rule_set_id": "{id}", "display_name": "Rules", "rules": {}},
+)
+RULES_THEMSELVES = {"name": "ruleSets/{id}"}
 SUPPRESSED = {"type": "user_id", "value": "{id}"}
 SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
 UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
@@ -256,6 +262,10 @@ EXAMPLES = {
     "SuggestMatch": [JUDGED],
     "AcceptMatchSuggestion": [SUGGESTED_MATCH, {"name": "{suggestion}"}],
     "RejectMatchSuggestion": [SUGGESTED_MATCH, {"name": "{suggestion}"}],
+    "DraftRuleSet": [RULES],
+    "PreviewRuleSet": [RULES, RULES_THEMSELVES],
+    "PublishRuleSet": [RULES, {**RULES_THEMSELVES, "skip_preview": True}],
+    "DiscardRuleSet": [RULES, RULES_THEMSELVES],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
     "CreateImport": [IMPORT],
@@ -329,6 +339,7 @@ COLLECTIONS = {
     "AccountsService": "accounts",
     "MatchRunsService": "matchRuns",
     "MatchSuggestionsService": "matchSuggestions",
+    "RuleSetsService": "ruleSets",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",

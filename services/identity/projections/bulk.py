@@ -219,10 +219,11 @@ class ProfilesBulk:
         self._people: dict[str, Population] = {}
         self._taken_back: set[Message] = set()
         self._postponed: list[Recorded] = []
+        self._facts = 0
 
     @property
     def heeds(self) -> frozenset[str]:
-        return frozenset(kind.DESCRIPTOR.full_name for kind in self._view.heard)
+        return self._view.heeds
 
     async def add(self, events: Sequence[Recorded]) -> None:
         if self._indexes is None:
@@ -241,6 +242,9 @@ class ProfilesBulk:
                 rows.append(timeline.row_of(fact))
         await self._copy("timeline", rows)
         await self._copy("account_words", said)
+        self._facts += len(rows)
+        if self._facts > self._view.events_in_bulk_max:
+            raise TooMuchForBulkError(f"more than {self._view.events_in_bulk_max} facts")
 
     async def finish(self) -> None:
         for workspace in sorted(self._people):

@@ -193,6 +193,13 @@ class Difference:
         async for change in accounts.changes():
             yield change
 
+    async def shifts(self) -> AsyncIterator[Change]:
+        """Tells only which profiles come to be, part, merge and end."""
+        async for row in self._rows(_CREATED):
+            yield created(row["profile"], self.origin(row["workspace"]))
+        async for change in self._by_profile(_MOVED, self._departures):
+            yield change
+
     async def _by_profile(
         self, statement: str, tell: Callable[[Sequence[Any]], Iterable[Change]]
     ) -> AsyncIterator[Change]:

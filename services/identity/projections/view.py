@@ -71,7 +71,7 @@ class ProfilesView:
 
     name = "profiles"
     shape = 5
-    heard = HEARD
+    heeds = frozenset(kind.DESCRIPTOR.full_name for kind in HEARD)
     events_in_bulk_max = EVENTS_IN_BULK_MAX
 
     def __init__(self, rules: RulesInForce = rules_in_force) -> None:

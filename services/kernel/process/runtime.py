@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -86,6 +86,8 @@ class Kernel:
     new_id: Callable[[], UUID]
     # 32 bytes for a label that only the platform can make, and makes again whenever it is asked.
     derive_key: Callable[[str], bytes]
+    # The logs that its consumers read, for who reads them from the beginning; none in a tool.
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,12 +204,13 @@ async def running(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(config.database_url))
         await prepare_database(pool, service, config.partitions, clock)
+        names = {source for consumer in service.consumers for source in consumer.sources}
+        sources = await stack.enter_async_context(open_sources(names, config, pool))
         kernel = make_kernel(pool, service, config.partitions, clock, secret=config.internal_secret)
+        kernel = replace(kernel, sources=sources)
         feed = await stack.enter_async_context(
             FeedConnection(config.nats_url, name=f"rapport {service.name}")
         )
-        names = {source for consumer in service.consumers for source in consumer.sources}
-        sources = await stack.enter_async_context(open_sources(names, config, pool))
         erasing = subject_erasing(service, kernel, feed, config)
         server = Server(
             config.grpc_address,

@@ -1,0 +1,243 @@
+"""Other rules are tried beside those in force, and only the difference is told when they change."""
+
+from contextlib import asynccontextmanager
+from dataclasses import fields, replace
+
+import pytest
+
+from rapport.identity.v1.rule_sets_pb2 import ProfileShiftKind, RuleSetState
+from services.identity.__main__ import FACTS, SERVICE
+from services.identity.projections import ProfilesView
+from services.identity.rules import DEFAULT, EMAIL, USER_ID
+from services.identity.upkeep import rule_building
+from services.identity.upkeep.rule_switching import RuleSetUpkeep
+from services.kernel.errors import FailedPrecondition, NotFound
+from services.kernel.log.database import transaction
+from services.kernel.views.rebuild import Rebuild
+from services.kernel.views.view import add_generation, digest
+from tests.identity_reference import Expected, expected
+from tests.identity_world import DenseHistory, Facts, apply, batches, create
+from tests.integration.identity.test_order import Reader, assert_tables, assert_told, crowd
+from tests.rule_sets_world import RuleWorld
+
+OURS = "w1"
+
+
+def with_type(name, rules=DEFAULT, **changes):
+    """Rules that say something else of a type."""
+    types = (replace(each, **changes) if each.name == name else each for each in rules.types)
+    return replace(rules, types=tuple(types))
+
+
+STRICTER = replace(
+    with_type(EMAIL, with_type(USER_ID, limit=2), limit=1, blocked_values=frozenset({"e1@x.com"})),
+    nodes_max=5,
+)
+LOOSER = with_type(EMAIL, with_type(USER_ID, limit=3), limit=None)
+
+
+@pytest.fixture
+async def world(database_of):
+    async with RuleWorld.open(await database_of(SERVICE)) as opened:
+        yield opened
+
+
+def together(one, other):
+    """What follows from the facts of several workspaces, each by its own rules."""
+    names = [each.name for each in fields(Expected)]
+    return Expected(**{name: getattr(one, name) | getattr(other, name) for name in names})
+
+
+def by_rules(events, rules):
+    """What follows from all facts when some rules are in force in our workspace."""
+    ours = [event for event in events if event.workspace == OURS]
+    others = [event for event in events if event.workspace != OURS]
+    return together(expected(ours, rules), expected(others))
+
+
+async def fresh(world, events, rules):
+    """The digests of tables of all facts, folded at once with these rules in our workspace."""
+    async with world.kernel.pool.acquire() as connection:
+        await connection.execute("drop schema if exists wanted cascade")
+        await create(connection, "wanted")
+        ours = [event for event in events if event.workspace == OURS]
+        await apply(connection, ours, "wanted", rules)
+        await apply(connection, [e for e in events if e.workspace != OURS], "wanted")
+        return await digest(connection, "wanted")
+
+
+async def live(world):
+    async with world.kernel.pool.acquire() as connection:
+        return await digest(connection, "profiles")
+
+
+async def test_what_is_told_leads_from_rules_to_rules_and_back_and_the_rows_are_the_same(world):
+    rng, events = crowd(1, retracting=3)
+    ours = DenseHistory(rng, OURS).some(150, retracting=4)
+    events = [*ours, *(event for event in events if event.workspace in ("w2", "w3"))]
+    kept, late = events[:-40], events[-40:]
+    for batch in batches(rng, kept, 60):
+        await world.record(*batch)
+    reader, read = Reader(), 0
+    before = await live(world)
+    for number, rules in enumerate((STRICTER, LOOSER, DEFAULT)):
+        await world.draft(f"rules-{number}", rules, OURS)
+        published = await world.publish(f"ruleSets/rules-{number}", OURS)
+        told = await world.told()
+        reader.read(told[read:])
+        read = len(told)
+
+        assert published.state == RuleSetState.RULE_SET_STATE_PUBLISHED
+        assert_told(reader, by_rules(kept, rules))
+        assert await live(world) == await fresh(world, kept, rules)
+    assert await live(world) == before
+    await world.publish("ruleSets/rules-0", OURS)
+    await world.record(*late)
+    reader.read((await world.told())[read:])
+    wanted = by_rules(events, STRICTER)
+    assert_told(reader, wanted)
+    async with world.kernel.pool.acquire() as connection:
+        await assert_tables(connection, "profiles", wanted)
+
+
+async def test_a_rebuild_follows_the_rules_in_force(world):
+    facts = Facts()
+    await world.record(facts.identify(user_id="u1", anonymous_id="a", traits={"email": "a@x.com"}))
+    await world.record(facts.identify(user_id="u2", anonymous_id="a", traits={"email": "b@x.com"}))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.publish("ruleSets/two-users")
+    [consumer] = SERVICE.consumers
+    kernel = world.kernel
+    readers = {name: source.read for name, source in kernel.sources.items()}
+    rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)
+    async for _ in rebuild.build():
+        pass
+
+    assert (await rebuild.compare()).equal
+    assert await kernel.pool.fetchval("select count(*) from profiles.profiles") == 1
+
+
+async def test_a_preview_shows_what_would_be_other_and_changes_nothing(world):
+    facts = Facts()
+    for user in ("u1", "u2"):
+        await world.record(facts.identify(user_id=user, anonymous_id="a"))
+    before = await live(world)
+    told = len(await world.told())
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+
+    shown = await world.preview("ruleSets/two-users")
+
+    assert shown.state == RuleSetState.RULE_SET_STATE_PREVIEWED
+    assert (shown.shift.profile_count_before, shown.shift.profile_count_after) == (2, 1)
+    assert (shown.shift.merged_count, shown.shift.moved_count) == (1, 1)
+    [example] = shown.examples
+    assert example.kind == ProfileShiftKind.PROFILE_SHIFT_KIND_MERGED
+    assert {known.value for known in example.identifiers} <= {"u1", "u2", "a"}
+    assert {known.value for known in example.other_identifiers} == {"u1", "u2", "a"}
+    assert await live(world) == before
+    names = {event.event.DESCRIPTOR.name for event in (await world.told())[told:]}
+    assert names == {"RuleSetDrafted", "RuleSetPreviewRequested", "RuleSetPreviewed"}
+
+
+async def test_what_arrives_between_preview_and_publishing_is_in_the_new_profiles(world):
+    facts = Facts()
+    await world.record(facts.identify(user_id="u1", anonymous_id="a"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.preview("ruleSets/two-users")
+    await world.record(facts.identify(user_id="u2", anonymous_id="a"))
+
+    await world.ask("PublishRuleSet", name="ruleSets/two-users")
+    await world.work()
+
+    assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 1
+
+
+async def test_publishing_waits_for_a_rebuild_that_goes_on(world):
+    await world.record(Facts().identify(user_id="u1"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.preview("ruleSets/two-users")
+    async with transaction(world.kernel.pool) as tx:
+        await add_generation(tx, ProfilesView(), world.kernel.clock)
+    await world.ask("PublishRuleSet", name="ruleSets/two-users")
+    await world.work()
+
+    waiting = await world.ask("GetRuleSet", name="ruleSets/two-users")
+    assert waiting.state == RuleSetState.RULE_SET_STATE_PUBLISHING
+    assert waiting.progress.waits_for == "the view profiles is being rebuilt"
+
+
+async def test_a_discarded_rule_set_leaves_nothing_and_is_never_in_force(world):
+    await world.record(Facts().identify(user_id="u1"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    with pytest.raises(FailedPrecondition):
+        await world.ask("PublishRuleSet", name="ruleSets/two-users")
+    await world.preview("ruleSets/two-users")
+    await world.ask("DiscardRuleSet", name="ruleSets/two-users")
+    await world.work()
+
+    built = "select count(*) from pg_namespace where nspname like 'profiles_by_rules_%'"
+    assert await world.kernel.pool.fetchval(built) == 0
+    with pytest.raises(FailedPrecondition):
+        await world.ask("PreviewRuleSet", name="ruleSets/two-users")
+    in_force = await world.ask("GetRuleSet", name="ruleSets/inForce")
+    assert {known.name for known in in_force.rules.types} == set(DEFAULT.by_name)
+    with pytest.raises(NotFound):
+        await world.ask("GetRuleSet", workspace="other", name="ruleSets/two-users")
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Mortal:
+    """A connection on which only so many statements succeed."""
+
+    def __init__(self, connection, life):
+        self._connection, self._life = connection, life
+
+    def __getattr__(self, name):
+        found = getattr(self._connection, name)
+        if name not in ("execute", "fetch", "fetchval", "fetchrow", "cursor", "copy_to_table"):
+            return found
+
+        def spend(*args, **options):
+            if self._life["left"] == 0:
+                raise Killed
+            self._life["left"] -= 1
+            return found(*args, **options)
+
+        return spend
+
+
+async def test_a_crash_at_any_statement_of_a_switch_leaves_old_or_new(world, monkeypatch):
+    facts, life = Facts(), {"left": 0}
+    await world.record(facts.identify(user_id="u1", anonymous_id="a"))
+    await world.record(facts.identify(user_id="u2", anonymous_id="a"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.preview("ruleSets/two-users")
+    await world.ask("PublishRuleSet", name="ruleSets/two-users")
+    before, told = await live(world), len(await world.told())
+
+    @asynccontextmanager
+    async def mortal(pool):
+        async with transaction(pool) as tx:
+            yield Mortal(tx, life)
+
+    crashes = 0
+    while True:
+        with monkeypatch.context() as patch:
+            patch.setattr(rule_building, "transaction", mortal)
+            life["left"] = crashes
+            try:
+                await RuleSetUpkeep(world.kernel, FACTS).step("a worker")
+                break
+            except Killed:
+                crashes += 1
+        assert await live(world) == before
+        assert len(await world.told()) == told
+
+    assert crashes > 40
+    assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 1
+    names = [event.event.DESCRIPTOR.name for event in (await world.told())[told:]]
+    assert names.count("ProfilesMerged") == 1
+    assert names[-1] == "RuleSetPublished"
