@@ -23,6 +23,7 @@ from rapport.deals.v1 import (
     service_pb2,
     service_pb2_grpc,
 )
+from services.deals.holdings import DealHoldings
 from services.deals.projections.contracts import ContractsView
 from services.deals.projections.currencies import CurrenciesView
 from services.deals.projections.deals import DealsView
@@ -75,6 +76,7 @@ SERVICE = Service(
         ForecastSubmissionsView(),
     ),
     servicers=servicers,
+    holdings=DealHoldings,
     background=lambda kernel, registry: [Reminders(kernel, ReminderMetrics(registry)).run()],
 )
 

@@ -204,7 +204,8 @@ async def test_the_log_takes_no_other_change(world, box, ada):
     await world.put(box, "hat")
     own = "where stream = $1 and version"
     for change in (
-        f"update kernel.events set data = 'x', erasure = 'e' {own} = 2",
+        f"update kernel.events set data = 'x', erasure = 'e' {own} = 1",
+        f"update kernel.events set data = 'x' {own} = 2",
         f"update kernel.events set data = '' {own} = 2",
         f"update kernel.events set data = '', erasure = 'e', version = 7 {own} = 2",
         f"update kernel.events set erasure = null {own} = 1",

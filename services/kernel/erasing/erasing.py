@@ -124,7 +124,7 @@ class Erasing:
             found = await tombstones.not_yet_erased(tx, found)
             gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
             found += gone.events
-            responses = await tombstones.overwrite(tx, self._log, erasure.name, found)
+            responses = await tombstones.overwrite(tx, self._log, erasure.name, found, gone.left)
             await tombstones.release_claims(tx, erasure.workspace, gone.ended)
             gone.counts += Counter({LOG: len(found), RESPONSES: responses})
             progress.add(gone)

@@ -27,14 +27,16 @@ class Gone:
     """What a step took: how much of each system, and which identifiers went along unasked.
 
     `events` are others that shall be overwritten with those that were found: what came to a record
-    of theirs since. `ended` are streams of which nothing is left, so they hold no unique value any
-    more. `appends` are the facts that say so to whoever listens; they must not say what
-    was erased.
+    of theirs since. `left` is what stays of some of all these, by partition and position: what
+    happened, without who the person is. `ended` are streams of which nothing is left, so they hold
+    no unique value any more. `appends` are the facts that say so to whoever listens; they must not
+    say what was erased.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     also: set[Identifier] = field(default_factory=set)
     events: list[Envelope] = field(default_factory=list)
+    left: dict[tuple[int, int], bytes] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     appends: list[Append] = field(default_factory=list)
 

@@ -1,11 +1,14 @@
 """Overwriting events of the log, and all that the kernel itself made of them.
 
-An event keeps its place, its stream, version, type, ids and times; what it said is gone. Whoever
-folds the log passes it by, so what is made of the log now is what a rebuild makes of it.
+An event keeps its place, its stream, version, type, ids and times; what it said is gone, or what of
+it told who a person is. Whoever folds the log passes by what says nothing, so what is made of the
+log now is what a rebuild makes of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from services.kernel.log.sql import columns
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from services.kernel.log.log import Log
     from services.kernel.log.sql import Tx
     from services.kernel.views.view import AnyView
+
+NOTHING_LEFT: Mapping[tuple[int, int], bytes] = MappingProxyType({})
 
 # Told to all replicas: what they keep of the log in memory may be more than the log has.
 ERASED_CHANNEL = "erased"
@@ -31,13 +36,14 @@ _FENCE_CONSUMERS = "update kernel.checkpoints set epoch = epoch + 1"
 _LEFT = """
 select e.partition, e.position from kernel.events e
 join unnest($1::int[], $2::bigint[]) asked (partition, position) using (partition, position)
-where e.erasure is null
+where e.erasure is null or e.data <> ''
 """
 
 _OVERWRITE = """
-update kernel.events e set data = '', erasure = $3
-from unnest($1::int[], $2::bigint[]) gone (partition, position)
-where (e.partition, e.position) = (gone.partition, gone.position) and e.erasure is null
+update kernel.events e set data = gone.data, erasure = $4
+from unnest($1::int[], $2::bigint[], $3::bytea[]) gone (partition, position, data)
+where (e.partition, e.position) = (gone.partition, gone.position)
+    and (e.erasure is null or e.data <> '')
 """
 
 _DROP_STATES = """
@@ -99,15 +105,22 @@ async def not_yet_erased(tx: Tx, events: Sequence[Envelope]) -> list[Envelope]:
     return [event for event in events if (event.partition, event.position) in left]
 
 
-async def overwrite(tx: Tx, log: Log, erasure: str, events: Sequence[Envelope]) -> int:
+async def overwrite(
+    tx: Tx,
+    log: Log,
+    erasure: str,
+    events: Sequence[Envelope],
+    left: Mapping[tuple[int, int], bytes] = NOTHING_LEFT,
+) -> int:
     """Overwrite events, and drop what the kernel made of them; answers how many responses went.
 
-    The caller holds everything.
+    The caller holds everything. `left` is what stays of some of them, by partition and position.
     """
     if not events:
         return 0
     places = [(event.partition, event.position) for event in events]
-    await tx.execute(_OVERWRITE, *columns(places), erasure)
+    rows = [(*place, left.get(place, b"")) for place in places]
+    await tx.execute(_OVERWRITE, *columns(rows), erasure)
     streams = sorted({(event.workspace, event.stream) for event in events})
     await tx.execute(_DROP_STATES, *columns(streams))
     await tx.execute(_UNPARK, log.service, *columns(places))

@@ -49,8 +49,8 @@ Logged: TypeAlias = Envelope | Recorded
 
 
 def is_erased(event: Logged) -> bool:
-    """Whether an erasure took what the event said: it keeps its place, and nobody folds it."""
-    return isinstance(event, Envelope) and event.erasure != ""
+    """Whether an erasure took all the event said: it keeps its place, and nobody folds it."""
+    return isinstance(event, Envelope) and event.erasure != "" and not event.data
 
 
 class UndecodableEventError(Exception):
@@ -83,7 +83,7 @@ class EventTypes:
         """
         if isinstance(envelope, Recorded):
             return envelope
-        if envelope.erasure:
+        if is_erased(envelope):
             raise UndecodableEventError(f"what it said was erased by {envelope.erasure}")
         event = self.message(envelope.type, envelope.data)
         try:

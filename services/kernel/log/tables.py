@@ -153,7 +153,7 @@ end $$;
 create or replace function kernel.refuse_change() returns trigger language plpgsql as $$
 begin
     if tg_op = 'UPDATE' then
-        if old.erasure is null and new.erasure is not null and new.data = ''
+        if new.erasure is not null and (old.erasure is null or old.data <> '')
             and (new.partition, new.position, new.workspace, new.stream, new.version, new.event_id,
                  new.type, new.actor, new.correlation_id, new.causation_id, new.occur_time,
                  new.record_time)
