@@ -106,6 +106,17 @@ LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
 CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
 MATCH_RUN = ("identity.v1.MatchRunsService/StartMatchRun", {"match_run_id": "{id}"})
 SUGGESTED_MATCH = ("identity.v1.MatchSuggestionsService/SuggestMatch", JUDGED)
+PURPOSE = (
+    "identity.v1.ConsentsService/CreatePurpose",
+    {
+        "purpose_id": "{id}",
+        "display_name": "A purpose",
+        "lawful_basis": "LAWFUL_BASIS_CONSENT",
+        "categories": ["{id}"],
+    },
+)
+CONSENT = {"name": "profiles/user_id:{id}", "purpose": "purposes/{id}", "source": "A test"}
+OBJECTED = ("identity.v1.ConsentsService/DenyConsent", CONSENT)
 SUPPRESSED = {"type": "user_id", "value": "{id}"}
 SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
 UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
@@ -256,6 +267,11 @@ EXAMPLES = {
     "SuggestMatch": [JUDGED],
     "AcceptMatchSuggestion": [SUGGESTED_MATCH, {"name": "{suggestion}"}],
     "RejectMatchSuggestion": [SUGGESTED_MATCH, {"name": "{suggestion}"}],
+    "CreatePurpose": [PURPOSE],
+    "ArchivePurpose": [PURPOSE, {"name": "purposes/{id}"}],
+    "GrantConsent": [PURPOSE, OBJECTED, CONSENT],
+    "DenyConsent": [PURPOSE, OBJECTED, CONSENT],
+    "WithdrawConsent": [PURPOSE, OBJECTED, CONSENT],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
     "CreateImport": [IMPORT],
@@ -329,6 +345,9 @@ COLLECTIONS = {
     "AccountsService": "accounts",
     "MatchRunsService": "matchRuns",
     "MatchSuggestionsService": "matchSuggestions",
+    "ConsentsService": "profiles",
+    "ArchivePurpose": "purposes",
+    "GetPurpose": "purposes",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",
