@@ -38,6 +38,7 @@ from rapport.events.v1 import service_pb2 as events_pb2
 from rapport.gateway.v1 import service_pb2 as gateway_pb2
 from rapport.identity.v1 import (
     accounts_pb2,
+    consents_pb2,
     explanations_pb2,
     match_runs_pb2,
     match_suggestions_pb2,
@@ -81,6 +82,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             match_runs_pb2.DESCRIPTOR.services_by_name["MatchRunsService"],
             match_suggestions_pb2.DESCRIPTOR.services_by_name["MatchSuggestionsService"],
             rule_sets_pb2.DESCRIPTOR.services_by_name["RuleSetsService"],
+            consents_pb2.DESCRIPTOR.services_by_name["ConsentsService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

@@ -11,6 +11,8 @@ from rapport.events.v1 import events_pb2 as customer_events
 from rapport.identity.v1 import (
     accounts_pb2,
     accounts_pb2_grpc,
+    consents_pb2,
+    consents_pb2_grpc,
     events_pb2,
     explanations_pb2,
     explanations_pb2_grpc,
@@ -29,8 +31,10 @@ from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView, match_progress, rule_builds
 from services.identity.projections.match_runs import MatchRunsView
 from services.identity.projections.match_suggestions import MatchSuggestionsView
+from services.identity.projections.purposes import PurposesView
 from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.service.accounts import AccountsService
+from services.identity.service.consents import ConsentsService
 from services.identity.service.explanations import ExplanationsService
 from services.identity.service.identity import IdentityService
 from services.identity.service.match_runs import MatchRunsService
@@ -63,10 +67,11 @@ SERVICE = Service(
     name="identity",
     event_types=EventTypes(events_pb2),
     # What people decide about is read at once.
-    views=(MatchRunsView(), MatchSuggestionsView(), RuleSetsView()),
+    views=(MatchRunsView(), MatchSuggestionsView(), RuleSetsView(), PurposesView()),
     consumers=(
         Consumer(
             view=ProfilesView(),
+            # Verdicts and consents are of the own log.
             sources=("contacts", "deals", "events", "identity"),
             event_types=FACTS,
             policy=TellProfileChanges(),
@@ -80,6 +85,7 @@ SERVICE = Service(
         served(match_runs_pb2, match_runs_pb2_grpc, MatchRunsService(kernel)),
         served(match_suggestions_pb2, match_suggestions_pb2_grpc, MatchSuggestionsService(kernel)),
         served(rule_sets_pb2, rule_sets_pb2_grpc, RuleSetsService(kernel)),
+        served(consents_pb2, consents_pb2_grpc, ConsentsService(kernel)),
     ],
     background=background,
     tables=match_progress.TABLES + rule_builds.TABLES,

@@ -30,6 +30,7 @@ from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
 from services.identity.graph import Edge
 from services.identity.identifiers import Group, Identifier, group, identifier
+from services.identity.preferences import granted_categories
 from services.identity.rules import ANONYMOUS_ID, CONTACT_ID, EMAIL, PHONE, USER_ID, Rules
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
 from services.kernel.log.recorded import Recorded, utc
@@ -88,7 +89,8 @@ class Fact:
     It belongs to the atom, the node of its strongest identifier.
     `identifiers` are live, the strongest first. `links` are declared to be one person. `asserted`
     says, per slot of the record that is the strongest identifier, what is there now. What came
-    with an import can be taken back.
+    with an import can be taken back. `granted` are the categories that are consented to, where
+    anything was said about consent.
     """
 
     event: Recorded
@@ -102,6 +104,7 @@ class Fact:
     links: frozenset[tuple[str, str]] = frozenset()
     asserted: Mapping[str, Identifier | None] | None = None
     is_imported: bool = False
+    granted: tuple[str, ...] | None = None
 
     @property
     def workspace(self) -> str:
@@ -195,6 +198,7 @@ def _customer_event(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fac
         traits=traits_of(said),
         links=links,
         is_imported=bool(sent.import_name),
+        granted=granted_categories(context.get("consent")),
     )
 
 
@@ -317,8 +321,8 @@ def _live(rules: Rules, workspace: str, raw: list[tuple[str, str]]) -> tuple[Ide
 
 
 def _tells_more(context: str) -> bool:
-    """Tells whether a context may say traits, or the group that something was done in."""
-    return _mentions(context, "traits") or _mentions(context, "groupId")
+    """Tells whether a context may say traits, consent, or the group that something was done in."""
+    return any(_mentions(context, name) for name in ("traits", "consent", "groupId"))
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -13,11 +13,15 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from rapport.common.v1.envelope_pb2 import Envelope
+from rapport.identity.v1.events_pb2 import PurposeArchived, PurposeCreated
 from rapport.identity.v1.service_pb2 import ListProfilesRequest
 from services.identity.__main__ import SERVICE
+from services.identity.consents import FACTS as CONSENTS
 from services.identity.projections import list_profiles
+from services.identity.projections.purposes import PurposesView
 from services.identity.traits import is_computed
-from services.identity.verdicts import FACTS
+from services.identity.verdicts import FACTS as VERDICTS
+from tests.consents_world import have_purposes
 from tests.identity_world import apply, create
 
 HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.json"))
@@ -37,8 +41,10 @@ async def led_to(database, envelopes):
     async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
         async with pool.acquire() as connection:
             await create(connection, "profiles")
+            await have_purposes(connection, [])
             for envelope in envelopes:
                 event = consumer.event_types.decode(ParseDict(envelope, Envelope()))
+                await PurposesView().apply(connection, "purposes", [event])
                 for change in await apply(connection, [event]):
                     name = change.event.DESCRIPTOR.full_name
                     told.append({"type": name, **MessageToDict(change.event)})
@@ -117,6 +123,7 @@ def test_every_fact_of_ours_is_told_in_some_history():
             "ProfileCreated",
             "ProfileActivityRecorded",
             "ProfileActivityRetracted",
+            "ProfileConsentChanged",
             "ProfileIdentifiersChanged",
             "ProfileRecounted",
             "ProfileRemoved",
@@ -129,7 +136,7 @@ def test_every_fact_of_ours_is_told_in_some_history():
     }
 
 
-def test_every_verdict_is_heard_in_some_history():
+def test_every_verdict_and_word_on_consent_is_heard_in_some_history():
     heard = {
         fact["type"]
         for path in HISTORIES
@@ -137,4 +144,5 @@ def test_every_verdict_is_heard_in_some_history():
         if fact["type"].startswith("rapport.identity.v1.")
     }
 
-    assert heard == {fact.DESCRIPTOR.full_name for fact in FACTS.values()}
+    known = (*VERDICTS.values(), *CONSENTS, PurposeCreated, PurposeArchived)
+    assert heard == {fact.DESCRIPTOR.full_name for fact in known}

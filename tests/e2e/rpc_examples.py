@@ -112,6 +112,16 @@ RULES = (
     {"rule_set_id": "{id}", "display_name": "Rules", "rules": {}},
 )
 RULES_THEMSELVES = {"name": "ruleSets/{id}"}
+PURPOSE = (
+    "identity.v1.ConsentsService/CreatePurpose",
+    {
+        "purpose_id": "{id}",
+        "display_name": "A purpose",
+        "lawful_basis": "LAWFUL_BASIS_CONSENT",
+        "categories": ["{id}"],
+    },
+CONSENT = {"name": "profiles/user_id:{id}", "purpose": "purposes/{id}", "source": "A test"}
+OBJECTED = ("identity.v1.ConsentsService/DenyConsent", CONSENT)
 SUPPRESSED = {"type": "user_id", "value": "{id}"}
 SUPPRESSION = ("events.v1.SuppressionsService/SuppressIdentifier", SUPPRESSED)
 UNSUPPRESSION = ("events.v1.SuppressionsService/UnsuppressIdentifier", SUPPRESSED)
@@ -266,6 +276,11 @@ EXAMPLES = {
     "PreviewRuleSet": [RULES, RULES_THEMSELVES],
     "PublishRuleSet": [RULES, {**RULES_THEMSELVES, "skip_preview": True}],
     "DiscardRuleSet": [RULES, RULES_THEMSELVES],
+    "CreatePurpose": [PURPOSE],
+    "ArchivePurpose": [PURPOSE, {"name": "purposes/{id}"}],
+    "GrantConsent": [PURPOSE, OBJECTED, CONSENT],
+    "DenyConsent": [PURPOSE, OBJECTED, CONSENT],
+    "WithdrawConsent": [PURPOSE, OBJECTED, CONSENT],
     "ResubmitQuarantinedEvents": [SENT, QUARANTINED],
     "DiscardQuarantinedEvents": [SENT, {**QUARANTINED, "comment": "A test"}],
     "CreateImport": [IMPORT],
@@ -340,6 +355,9 @@ COLLECTIONS = {
     "MatchRunsService": "matchRuns",
     "MatchSuggestionsService": "matchSuggestions",
     "RuleSetsService": "ruleSets",
+    "ConsentsService": "profiles",
+    "ArchivePurpose": "purposes",
+    "GetPurpose": "purposes",
     "SegmentsService": "segments",
     "GatewayService": "contacts",
     "ChangeStage": "pipelines/sales/stages",

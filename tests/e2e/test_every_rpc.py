@@ -209,6 +209,10 @@ async def test_what_is_not_there_is_not_found_and_an_odd_name_is_refused(caller,
         "DraftTrackingPlan": {"content": {}},
         "ConfigureTransformation": {"display_name": "x", "settings": CHANGES},
         "PreviewTransformation": {"customer_events": [{}]},
+        "GrantConsent": {"purpose": "purposes/x"},
+        "DenyConsent": {"purpose": "purposes/x"},
+        "WithdrawConsent": {"purpose": "purposes/x"},
+        "CheckConsent": {"purpose": "purposes/x"},
     }
     more = {**needed.get(method, {})}
     more.pop("name", None)

@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity.accounts import word_of as word_about_account
+from services.identity.consents import word_of_event, word_of_fact
 from services.identity.facts import Deal, Fact, deal_of, key_of, read_fact, received_at
 from services.identity.graph import Cuts, Edge, Pair, cuts_of, together
 from services.identity.identifiers import Identifier
-from services.identity.projections import accounts, deal_words, profiles, timeline, verdicts
+from services.identity.projections import (
+    accounts,
+    consent_statuses,
+    consents,
+    deal_words,
+    profiles,
+    timeline,
+    verdicts,
+)
 from services.identity.projections.atoms import Atom
 from services.identity.projections.bulk_accounts import Groups
 from services.identity.projections.step import profiles_of
@@ -47,7 +56,11 @@ POSTPONED_MAX = 100_000
 BATCH_SIZE = 1_000
 
 # Of the others, rows are as their tables are.
-_COLUMNS = {"timeline": timeline.COLUMNS, "deal_words": deal_words.COLUMNS}
+_COLUMNS = {
+    "timeline": timeline.COLUMNS,
+    "deal_words": deal_words.COLUMNS,
+    "consent_words": consents.COLUMNS,
+}
 
 Row = tuple[object, ...]
 
@@ -230,18 +243,22 @@ class ProfilesBulk:
             self._indexes = await drop_indexes(self._tx, self._schema)
         still_true = list(self._not_postponed(events))
         await self._meet({event.workspace for event in still_true})
-        rows, said = [], []
+        rows, said, consented = [], [], []
         for event in still_true:
             fact = self._read(event)
             word = word_about_account(event, fact)
             if word is not None:
                 self._people[event.workspace].groups.add(word)
                 said.append(accounts.row_of(word))
+            spoken = word_of_event(event) if fact is None else word_of_fact(fact)
             if fact is not None:
                 self._people[fact.workspace].add(fact)
                 rows.append(timeline.row_of(fact))
+            if spoken is not None:
+                consented.append(consents.row_of(event, spoken))
         await self._copy("timeline", rows)
         await self._copy("account_words", said)
+        await self._copy("consent_words", consented)
         self._facts += len(rows)
         if self._facts > self._view.events_in_bulk_max:
             raise TooMuchForBulkError(f"more than {self._view.events_in_bulk_max} facts")
@@ -253,6 +270,8 @@ class ProfilesBulk:
             while (of_table := await asyncio.to_thread(next, rows, None)) is not None:
                 await self._copy(*of_table)
         await make_indexes(self._tx, self._indexes or [])
+        await consents.find_last_words(self._tx, self._schema)
+        await consent_statuses.save_all_statuses(self._tx, self._schema)
         for start in range(0, len(self._postponed), BATCH_SIZE):
             batch = self._postponed[start : start + BATCH_SIZE]
             await self._view.apply(self._tx, self._schema, batch)

@@ -27,6 +27,7 @@ from services.identity.changes import (
 from services.identity.facts import Activity
 from services.identity.projections import deal_words
 from services.identity.projections.account_differences import AccountDifference
+from services.identity.projections.consent_statuses import Told, consent_changed
 from services.identity.rules import CONTACT_ID
 from services.identity.stakes import Stake, computed
 from services.identity.traits import Said, is_computed, later
@@ -128,6 +129,15 @@ where ($1::text is null or b.workspace = $1)
 order by b.workspace, b.profile
 """
 
+_OTHER_CONSENTS = """
+select workspace, profile, purpose_id, b.status, b.occur_time, b.expire_time
+from {built}.consent_statuses b full join {live} l using (workspace, profile, purpose_id)
+join {built}.profiles p using (workspace, profile)
+where ($1::text is null or workspace = $1)
+    and (b.status, b.expire_time) is distinct from (l.status, l.expire_time)
+order by workspace, profile, purpose_id
+"""
+
 _TRAITS = """
 select n.workspace, n.profile, t.trait, t.value, t.occur_time, t.key
 from unnest($1::text[], $2::text[]) asked (workspace, profile)
@@ -192,6 +202,8 @@ class Difference:
         accounts = AccountDifference(self.tx, self.live, self.built, self.origin, self.workspace)
         async for change in accounts.changes():
             yield change
+        async for change in self._consent_changes():
+            yield change
 
     async def shifts(self) -> AsyncIterator[Change]:
         """Tells only which profiles come to be, part, merge and end."""
@@ -246,6 +258,17 @@ class Difference:
                 some = {}
         for change in await self._traits_told(some):
             yield change
+
+    async def _consent_changes(self) -> AsyncIterator[Change]:
+        """Tells whose consent is another; a generation of before that was kept has none."""
+        known = f"{self.live}.consent_statuses"
+        if await self.tx.fetchval("select to_regclass($1)", known) is None:
+            known = f"(select * from {self.built}.consent_statuses where false)"
+        async for row in self._rows(_OTHER_CONSENTS, live=known, built=self.built):
+            stands = Told() if row["status"] is None else Told(*list(row)[3:])
+            yield consent_changed(
+                row["profile"], row["purpose_id"], stands, self.origin(row["workspace"])
+            )
 
     async def _traits_told(self, some: Mapping[ProfilePlace, str]) -> list[Change]:
         if not some:

@@ -232,7 +232,7 @@ def node_named(rules: Rules, workspace: str, name: str) -> str:
     named = name.removeprefix(_COLLECTION)
     if named == name:
         raise InvalidArgument.of("name", "begins with profiles/")
-    if _ID.fullmatch(named):
+    if is_id(name):
         return named
     type_name, _, value = named.partition(":")
     if rules.named(type_name) is None or not value:
@@ -242,6 +242,11 @@ def node_named(rules: Rules, workspace: str, name: str) -> str:
     if found is None:
         raise NotFound(name)
     return found.node
+
+
+def is_id(name: str) -> bool:
+    """Tells whether a name is by id, and not by identifier."""
+    return _ID.fullmatch(name.removeprefix(_COLLECTION)) is not None
 
 
 def _node_or_none(rules: Rules, workspace: str, name: str) -> str | None:

@@ -13,11 +13,14 @@ from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity import changes
 from services.identity.accounts import Word, words_of
 from services.identity.changes import ACTOR, Change
+from services.identity.consents import FACTS as CONSENTS
 from services.identity.facts import READ, Fact, read_fact
 from services.identity.projections import (
     accounts,
     assertions,
     atoms,
+    consent_statuses,
+    consents,
     deal_words,
     graph_rows,
     memberships,
@@ -52,12 +55,14 @@ _IDEAS = (
     verdicts,
     accounts,
     memberships,
+    consents,
+    consent_statuses,
 )
 
 RulesOf = Mapping[str, Rules]  # by workspace
 
-# The own log is read for its verdicts; all else in it follows from what is here.
-HEARD = READ | {CustomerEventRetracted, *FACTS.values()}
+# The own log is read for verdicts and consents; all else in it follows from what is here.
+HEARD = READ | {CustomerEventRetracted, *FACTS.values(), *CONSENTS}
 
 # A million events with 280 000 identifiers take 0.3 GB of memory at most, 0.2 while they are read.
 EVENTS_IN_BULK_MAX = 5_000_000
@@ -114,7 +119,9 @@ class ProfilesView:
         told += await _add(tx, schema, rules, facts, heard, words) if facts else []
         told += await accounts.hear_words(tx, schema, words)
         rulings = last_rulings(still_true)
-        return told + await _judge(tx, schema, rules, rulings) if rulings else told
+        told += await _judge(tx, schema, rules, rulings) if rulings else []
+        said = await consents.keep_words(tx, schema, facts, still_true)
+        return told + await consent_statuses.tell_consents(tx, schema, told, said)
 
 
 async def _take_back(
@@ -126,6 +133,7 @@ async def _take_back(
     described = await accounts.lose_words(tx, schema, lost_words)
     if not remains.lost:
         return described
+    await consents.take_words_back(tx, schema, remains.lost)
     touched = Islands(tx, schema, rules)
     await touched.join([], remains.swing())
     before = touched.profiles_of_atoms()

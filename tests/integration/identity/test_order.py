@@ -255,6 +255,8 @@ def _drop_workspace(workspace):
         "deal_words",
         "profiles",
         "verdicts",
+        "consent_words",
+        "consents",
     )
     return ";".join(f"delete from mixed.{t} where workspace = '{workspace}'" for t in tables)
 
