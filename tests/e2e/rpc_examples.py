@@ -120,6 +120,7 @@ PURPOSE = (
         "lawful_basis": "LAWFUL_BASIS_CONSENT",
         "categories": ["{id}"],
     },
+)
 CONSENT = {"name": "profiles/user_id:{id}", "purpose": "purposes/{id}", "source": "A test"}
 OBJECTED = ("identity.v1.ConsentsService/DenyConsent", CONSENT)
 SUPPRESSED = {"type": "user_id", "value": "{id}"}
