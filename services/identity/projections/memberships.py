@@ -39,10 +39,9 @@ where exists (select from {schema}.account_words w where w.workspace = asked.wor
 """
 
 _TURNS = """
-select n.workspace, n.profile, w.account, w.kind, w.occur_time, w.key
-from unnest($1::text[], $2::text[]) asked (workspace, profile)
-join {schema}.nodes n using (workspace, profile)
-join {schema}.account_words w on w.workspace = n.workspace and w.node = n.node
+select workspace, profile, account, kind, occur_time, key
+from unnest($1::text[], $2::text[], $3::text[]) asked (workspace, node, profile)
+join {schema}.account_words using (workspace, node)
 """
 
 _OF_PROFILES = """
@@ -91,7 +90,12 @@ async def settle_memberships(
     )
     if not places:
         return []
-    before, after = await read_periods(tx, schema, places), await fold_periods(tx, schema, places)
+    atoms = [
+        (workspaces[atom], atom, profile)
+        for atom, profile in step.after.items()
+        if profile in shaken and workspaces[atom] in using
+    ]
+    before, after = await read_periods(tx, schema, places), await _fold(tx, schema, atoms)
     await _save(tx, schema, before, after)
     cause, alive = step.cause(), set(step.after.values())
     return [
@@ -126,10 +130,10 @@ async def read_periods(tx: Tx, schema: str, places: Sequence[ProfilePlace]) -> P
     return found
 
 
-async def fold_periods(tx: Tx, schema: str, places: Sequence[ProfilePlace]) -> PeriodsOfProfiles:
-    """Returns the memberships of profiles as the words of their atoms make them."""
+async def _fold(tx: Tx, schema: str, atoms: Sequence[tuple[str, str, str]]) -> PeriodsOfProfiles:
+    """Returns memberships as words make them, of atoms with their workspaces and profiles."""
     turns: dict[tuple[str, str, str], list[Turn]] = defaultdict(list)
-    rows = await tx.fetch(_TURNS.format(schema=schema), *columns(places))
+    rows = await tx.fetch(_TURNS.format(schema=schema), *columns(sorted(atoms))) if atoms else []
     for workspace, profile, account, kind, *when in rows:
         turns[workspace, profile, account].append(Turn(_KINDS[kind], *when))
     found: PeriodsOfProfiles = defaultdict(dict)

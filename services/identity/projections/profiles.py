@@ -27,7 +27,7 @@ from rapport.identity.v1.service_pb2 import (
 )
 from services.identity.changes import Whole, name_of
 from services.identity.facts import DEALS
-from services.identity.identifiers import identifier
+from services.identity.identifiers import account_name, identifier
 from services.identity.projections import deal_words
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.rules import CONTACT_ID, Rules
@@ -88,6 +88,11 @@ _ROWS = f"select {_SHOWN} from profiles.profiles where workspace = $1 and profil
 _IDENTIFIERS = """
 select profile, type, value, node
 from profiles.nodes where workspace = $1 and profile = any($2::text[])
+"""
+
+_ACCOUNTS = """
+select profile, account from profiles.memberships
+where workspace = $1 and profile = any($2::text[]) and end_time is null
 """
 
 # Who said it is not kept with a trait: the last word is that of an activity in the timeline.
@@ -277,6 +282,9 @@ async def filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Pr
         identifiers[profile].append(Identifier(type=type_name, value=value))
         if type_name == CONTACT_ID:
             contacts[node] = profile
+    accounts: dict[str, list[str]] = defaultdict(list)
+    for profile, account in await connection.fetch(_ACCOUNTS, workspace, ids):
+        accounts[profile].append(account_name(account))
     traits: dict[str, dict[str, Trait]] = defaultdict(dict)
     for row in await connection.fetch(_TRAITS, workspace, ids):
         traits[row["profile"]][row["trait"]] = trait(row, row["receive_time"])
@@ -293,6 +301,7 @@ async def filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Pr
             create_time=timestamp_of(row["create_time"]),
             last_activity_time=timestamp_of(row["last_activity_time"]),
             activity_count=row["activity_count"],
+            accounts=sorted(accounts[row["profile"]]),
         )
         for row in rows
     ]

@@ -141,6 +141,8 @@ async def test_accounts_are_listed_by_their_traits_and_profiles_by_their_account
     assert await people.accounts(filter='traits.plan = "gold"') == {"acme"}
     assert await people.accounts(filter='group_id = "glo*"') == {"globex"}
     name = (await people.account(ACME)).name
+    assert (await people.profile("user_id:u1")).accounts == [name]
+    assert (await people.profile("user_id:u3")).accounts == []
     page = await people.listed(filter=f'accounts:"{name}"')
     assert {known.value for found in page.profiles for known in found.identifiers} == {"u1", "u2"}
 
