@@ -13,7 +13,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.erasing.compaction import Compactor
 from services.kernel.erasing.erasing import Erasing
 from services.kernel.erasing.holdings import Gone
-from services.kernel.erasing.subjects import Erasure, FactKey, Subject, hash_key_of
+from services.kernel.erasing.subjects import Erasure, FactKey, Subject, hash_key_of, hash_of
 from services.kernel.erasing.tombstones import schemas_of
 from services.kernel.feed.feed import Feed
 from services.kernel.feed.relay import Relay, RelayMetrics
@@ -53,10 +53,20 @@ def erasure_of(name, *things, workspace="acme", until=None, hashes=()):
 
 
 class BoxHoldings:
-    """What boxes hold about people; `rest` is held beside log and views."""
+    """What boxes hold about people; `rest` is held beside log and views.
+
+    Of boxes that are `told` the very name tells a person; `pieces` are to be looked at before.
+    """
 
     def __init__(self):
         self.rest = {}
+        self.told = set()
+        self.pieces = 0
+
+    async def seek(self, pool, erasure):  # noqa: ARG002, what every service is told
+        """Looks at a piece."""
+        self.pieces -= 1
+        return self.pieces >= 0
 
     async def find(self, pool, erasure, limit):
         """The next things that are the person's."""
@@ -72,7 +82,15 @@ class BoxHoldings:
                 f"delete from {schema}.things where (workspace, stream, version) = ($1, $2, $3)",
                 keys,
             )
-        return Gone(Counter(things=len(keys)), also={("box", event.stream) for event in events})
+        return Gone(
+            Counter(things=len(keys)),
+            also={("box", event.stream) for event in events},
+            renamed={
+                event.stream: f"erased-{hash_of(b'', 'box', event.stream)}"
+                for event in events
+                if event.stream in self.told
+            },
+        )
 
     async def forget_rest(self, pool, erasure):  # noqa: ARG002, what every service is told
         """One at a time."""

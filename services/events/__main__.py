@@ -32,7 +32,7 @@ from rapport.events.v1 import (
     write_keys_pb2,
     write_keys_pb2_grpc,
 )
-from services.events.projections import importing, uploads
+from services.events.projections import importing, sought, uploads
 from services.events.projections.commerce import CommerceView
 from services.events.projections.counts import TURNED_AWAY_TABLES
 from services.events.projections.customer_events import SOURCE, VIEW
@@ -56,6 +56,7 @@ from services.events.service.transformations import TransformationsService
 from services.events.service.webhook_deliveries import WebhookDeliveriesService
 from services.events.service.webhooks import WebhooksService
 from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
+from services.events.upkeep.holdings import EventsHoldings
 from services.events.upkeep.importing import IMPORTS_AT_ONCE_MAX, ImportMetrics, ImportUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
@@ -122,7 +123,8 @@ SERVICE = Service(
     ),
     servicers=servicers,
     background=background,
-    tables=TURNED_AWAY_TABLES + uploads.TABLES + importing.TABLES,
+    tables=TURNED_AWAY_TABLES + uploads.TABLES + importing.TABLES + sought.TABLES,
+    holdings=EventsHoldings,
 )
 
 if __name__ == "__main__":

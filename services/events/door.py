@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rapport.events.v1.customer_event_pb2 import CustomerEventType
+from services.events.naming import named_in
 from services.events.schema import Opened, Reason, Refusal, open_event
 from services.events.suppressed import identifiers_of
 
@@ -69,17 +70,21 @@ class Door:
     transformations: Transformations | None = None
     plan: Plan | None = None
     has_suppressions: bool = False
+    has_erased_people: bool = False
+    has_erased_messages: bool = False
 
 
 class Admitted(NamedTuple):
     """A customer event that may be recorded, or kept in quarantine for the reason given.
 
-    `carried` are the identifiers that came with it, where the workspace has suppressed some.
+    `carried` are the identifiers that came with it, where the workspace has suppressed some, and
+    `named` all that could be one, where it has erased somebody.
     """
 
     opened: Opened
     quarantine: Refusal | None = None
     carried: Sequence[tuple[str, str]] = ()
+    named: Sequence[tuple[str, str]] = ()
 
 
 class SampledOut(NamedTuple):
@@ -112,6 +117,15 @@ def readmit(door: Door, kept: CustomerEvent) -> Admitted | Refusal:
 
 
 def _let_in(door: Door, opened: Opened) -> Admitted | Refusal:
+    # Before anything is changed, as below.
+    named = tuple(named_in(opened)) if door.has_erased_people else ()
+    found = _changed_and_judged(door, opened)
+    if isinstance(found, Refusal) or not door.has_erased_people:
+        return found
+    return found._replace(named=(*named, *named_in(found.opened)))
+
+
+def _changed_and_judged(door: Door, opened: Opened) -> Admitted | Refusal:
     carried: tuple[tuple[str, str], ...] = ()
     if door.has_suppressions:
         # Before anything is changed: who is hashed or masked on the way in must be known, too.

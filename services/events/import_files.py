@@ -32,10 +32,10 @@ ROW_CHARACTERS_MAX = 1024 * 1024
 COLUMNS_MAX = 2_000
 EXCERPT_CHARACTERS_MAX = 100
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _BOM = b"\xef\xbb\xbf"
-_ENCODINGS = {
+ENCODINGS = {
     ImportEncoding.IMPORT_ENCODING_UNSPECIFIED: "utf-8-sig",
     ImportEncoding.IMPORT_ENCODING_UTF_8: "utf-8-sig",
     ImportEncoding.IMPORT_ENCODING_WINDOWS_1252: "cp1252",
@@ -85,10 +85,11 @@ def open_file(file: BinaryIO, size_bytes: int, file_format: ImportFormat) -> Ope
     """Begins to read a file; raises UnreadableFileError, as reading on may do."""
     if file_format.type == _PARQUET:
         return _open_parquet(file, size_bytes)
-    unpacked = _unpacked(file)
+    unpacked = unpacked_of(file)
     if file_format.type == _CSV:
         return _open_csv(unpacked, file_format, file.tell)
-    return OpenFile((), _guarded(_json_rows(unpacked)), file.tell)
+    rows = (row for _, row in json_lines(unpacked))
+    return OpenFile((), _guarded(rows), file.tell)
 
 
 def sample(
@@ -144,11 +145,12 @@ class _Unpacked(io.RawIOBase):
         return len(chunk)
 
 
-def _unpacked(file: BinaryIO) -> io.BufferedReader:
-    start = file.read(len(_GZIP))
+def unpacked_of(file: BinaryIO) -> io.BufferedReader:
+    """A file from its beginning, as it was before it was packed."""
+    start = file.read(len(GZIP))
     file.seek(0)
     # Typed as another kind of file, which it is in all that matters here.
-    packed: Any = gzip.GzipFile(fileobj=file) if start == _GZIP else file
+    packed: Any = gzip.GzipFile(fileobj=file) if start == GZIP else file
     return io.BufferedReader(_Unpacked(packed), buffer_size=256 * 1024)
 
 
@@ -164,7 +166,7 @@ def _open_csv(
     unpacked: io.BufferedReader, file_format: ImportFormat, read_bytes: Callable[[], int]
 ) -> OpenFile:
     text = io.TextIOWrapper(
-        unpacked, encoding=_ENCODINGS[file_format.encoding], errors="surrogateescape", newline=""
+        unpacked, encoding=ENCODINGS[file_format.encoding], errors="surrogateescape", newline=""
     )
     table = _Table(_Lines(text), file_format)
     rows = _guarded(table.rows())
@@ -266,18 +268,19 @@ def _too_long() -> RowError:
     return RowError("ROW_TOO_LONG", f"the row is longer than {ROW_CHARACTERS_MAX} characters")
 
 
-def _json_rows(lines: io.BufferedReader) -> Iterator[Row | RowError]:
+def json_lines(lines: io.BufferedReader) -> Iterator[tuple[bytes, Row | RowError]]:
+    """The lines that are rows, as they stand and read; of one that is too long only the end."""
     is_first = True
     while line := lines.readline(ROW_CHARACTERS_MAX + 1):
         if len(line) > ROW_CHARACTERS_MAX:
             while line and not line.endswith(b"\n"):
                 line = lines.readline(ROW_CHARACTERS_MAX)
-            yield _too_long()
+            yield line, _too_long()
             continue
         text = line.removeprefix(_BOM) if is_first else line
         is_first = False
         if text.strip():
-            yield _json_row(text)
+            yield text, _json_row(text)
 
 
 def _json_row(text: bytes) -> Row | RowError:
@@ -325,7 +328,7 @@ def _open_parquet(file: BinaryIO, size_bytes: int) -> OpenFile:
 
 def _parquet_rows(batch: Any) -> Iterator[Row | RowError]:
     """The rows of a batch; where one cannot be read, each by itself."""
-    batch = _in_microseconds(batch)
+    batch = in_microseconds(batch)
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):
@@ -343,7 +346,7 @@ def _parquet_row(batch: Any) -> Row | RowError:
     return row
 
 
-def _in_microseconds(batch: Any) -> Any:
+def in_microseconds(batch: Any) -> Any:
     """The batch with times as Python has them, which knows no nanoseconds."""
     import pyarrow as pa  # noqa: PLC0415
 

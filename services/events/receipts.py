@@ -21,15 +21,16 @@ from services.events.door import Admitted, Door, SampledOut, admit
 from services.events.schema import Reason, Refusal, made_up_message_id
 from services.events.suppressed import hashes_of
 from services.events.times import stamp
+from services.kernel.erasing.subjects import hash_of, normal_form
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from rapport.events.v1.customer_event_pb2 import CustomerEvent
 
 Fact = CustomerEventRecorded | CustomerEventQuarantined
 
-_STREAM_PREFIX = "message-"
+STREAM_PREFIX = "message-"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACK = CustomerEventType.CUSTOMER_EVENT_TYPE_TRACK
 _NO_TYPE = CustomerEventType.CUSTOMER_EVENT_TYPE_UNSPECIFIED
@@ -41,6 +42,9 @@ _REFUSED = ReceiptOutcome.RECEIPT_OUTCOME_REFUSED
 _QUARANTINED = ReceiptOutcome.RECEIPT_OUTCOME_QUARANTINED
 _SAMPLED_OUT = ReceiptOutcome.RECEIPT_OUTCOME_SAMPLED_OUT
 _TURNED_AWAY = (_REFUSED, _SAMPLED_OUT)
+
+SUPPRESSED = Refusal(Reason.SUPPRESSED, "it comes with an identifier that is suppressed")
+ERASED = Refusal(Reason.ERASED, "it names somebody who was erased since it happened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,15 @@ class Place:
 class Fresh(NamedTuple):
     """A customer event that may go into the log, when it happened, and who must not be in it.
 
-    `quarantine` says why it is one that goes into quarantine.
+    `quarantine` says why it is one that goes into quarantine, `traces` by which hashes an erased
+    person would be known in it.
     """
 
     fact: Fact
     occur_time: datetime
     suspects: frozenset[str]
     quarantine: Refusal | None = None
+    traces: frozenset[str] = frozenset()
 
 
 class Tally(NamedTuple):
@@ -79,7 +85,8 @@ class Tally(NamedTuple):
 class Inlet:
     """How a batch comes in: through which door, when, and in which call or import.
 
-    `suppression_key` hashes identifiers where the workspace has suppressed some.
+    `suppression_key` hashes identifiers where the workspace has suppressed some, `erasure_key`
+    where it has erased somebody.
     """
 
     door: Door
@@ -87,6 +94,7 @@ class Inlet:
     call: str
     import_name: str = ""
     suppression_key: bytes = b""
+    erasure_key: bytes = b""
 
 
 class Batch:
@@ -117,20 +125,41 @@ class Batch:
         self._receipts.append(self._judge(sent, len(self._receipts)))
 
     @property
+    def receive_time(self) -> datetime:
+        """When it came in."""
+        return self._inlet.receive_time
+
+    @property
+    def has_erased_messages(self) -> bool:
+        """Whether the workspace has erased anything."""
+        return self._inlet.door.has_erased_messages
+
+    @property
+    def traces(self) -> set[str]:
+        """The hashes of all identifiers by which an erased person would be known."""
+        return {trace for _, fresh in self._suspicious for trace in fresh.traces}
+
+    @property
     def suspects(self) -> set[str]:
         """The ids of all suppressions that would concern the batch."""
         return {suspect for _, fresh in self._suspicious for suspect in fresh.suspects}
 
-    def suppress(self, suppressed: Collection[str]) -> None:
-        """Refuses what comes with a suppressed identifier."""
+    def refuse(self, suppressed: Collection[str], erased: Mapping[str, datetime]) -> None:
+        """Refuses what comes with a suppressed identifier, and what is of before an erasure.
+
+        `erased` tells by hash until when what happened is gone.
+        """
         self.fresh = {}
         for receipt, fresh in self._suspicious:
-            if fresh.suspects.isdisjoint(suppressed):
-                self.fresh.setdefault(stream_of(receipt.message_id), fresh)
+            if not fresh.suspects.isdisjoint(suppressed):
+                refusal = SUPPRESSED
+            elif is_erased(fresh.occur_time, fresh.traces, erased):
+                refusal = ERASED
             else:
-                receipt.outcome = _REFUSED
-                receipt.reason = Reason.SUPPRESSED
-                receipt.detail = "it comes with an identifier that is suppressed"
+                self.fresh.setdefault(stream_of(receipt.message_id), fresh)
+                continue
+            receipt.outcome = _REFUSED
+            receipt.reason, receipt.detail = refusal.reason, refusal.detail
 
     def receipts(
         self, *, recorded: Mapping[str, Place], known: Mapping[str, Place]
@@ -182,8 +211,8 @@ class Batch:
         receipt = Receipt()
         receipt.message_id = message_id
         stream = stream_of(message_id)
-        if self._inlet.door.has_suppressions:
-            # The first of a message id may turn out to be suppressed: then the next counts.
+        if self._inlet.door.has_suppressions or self._inlet.door.has_erased_people:
+            # The first of a message id may turn out to be refused: then the next counts.
             fresh = self._stamp(found, message_id)
             self._suspicious.append((receipt, fresh))
             self.fresh.setdefault(stream, fresh)
@@ -212,17 +241,38 @@ class Batch:
         if self._inlet.door.has_suppressions:
             suspects = frozenset(hashes_of(self._inlet.suppression_key, admitted.carried))
         occur_time = _EPOCH + timedelta(microseconds=occur_us)
-        return Fresh(fact, occur_time, suspects, admitted.quarantine)
+        traces = frozenset(traces_of(self._inlet.erasure_key, admitted.named))
+        return Fresh(fact, occur_time, suspects, admitted.quarantine, traces)
+
+
+def traces_of(key: bytes, named: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The hashes by which the register of the erased would know these identifiers."""
+    for type_name, raw in set(named):
+        form = normal_form(type_name, raw)
+        if form:
+            yield hash_of(key, type_name, form)
+
+
+def is_erased(
+    occur_time: datetime, traces: Collection[str], erased: Mapping[str, datetime]
+) -> bool:
+    """Whether something happened before one whom it names was erased."""
+    return any(trace in erased and occur_time <= erased[trace] for trace in traces)
+
+
+def erased_stream_of(key: bytes, message_id: str) -> str:
+    """The stream in which a message is kept that was erased: its id may have told whose it was."""
+    return f"erased-{hash_of(key, 'message_id', message_id)}"
 
 
 def stream_of(message_id: str) -> str:
     """The stream of one customer event: another message id, whatever it holds, another stream."""
-    return f"{_STREAM_PREFIX}{message_id}"
+    return f"{STREAM_PREFIX}{message_id}"
 
 
 def message_id_of(stream: str) -> str:
     """The message id of the customer event whose stream this is."""
-    return stream.removeprefix(_STREAM_PREFIX)
+    return stream.removeprefix(STREAM_PREFIX)
 
 
 def _set_time(time: Timestamp, at_us: int) -> None:

@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING, cast
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from rapport.events.v1.service_pb2 import RecordCustomerEventsResponse
 from services.events.projections.counts import count_turned_away
+from services.events.projections.erased import erased_until
 from services.events.projections.suppressions import suppressed_among, suppression_key
-from services.events.receipts import Batch, Fresh, Inlet, Place
+from services.events.receipts import (
+    Batch,
+    Fresh,
+    Inlet,
+    Place,
+    erased_stream_of,
+    message_id_of,
+)
 from services.kernel.command.stream_state import probe_streams
 from services.kernel.command.work import Change, Outcome, StreamState, Work
+from services.kernel.erasing.subjects import hash_key_of
 from services.kernel.errors import Aborted, FailedPrecondition, ResourceExhausted
 from services.kernel.log.log import NO_STREAM, Append, NewEvent, Origin
 from services.kernel.log.tokens import encode_write_token
@@ -86,10 +95,15 @@ class Recorder:
         Raises FailedPrecondition when the source is disabled.
         """
         batch = await self._judged(origin, customer_events, source, "")
-        keys = [(origin.workspace, stream) for stream in batch.fresh]
+        erased = _erased_streams(self.kernel, origin.workspace, batch)
+        keys = [(origin.workspace, stream) for stream in (*batch.fresh, *erased.values())]
         async with self.kernel.pool.acquire() as connection:
             states = await probe_streams(connection, keys)
-        known = {key[1] for key, state in states.items() if state.last_type != _RETRACTED}
+        present = {key[1] for key, state in states.items() if state.last_type != _RETRACTED}
+        gone = {key[1] for key in states}
+        known = {
+            stream for stream in batch.fresh if stream in present or erased.get(stream) in gone
+        }
         return batch.receipts(
             recorded=dict.fromkeys(batch.fresh.keys() - known, _NOWHERE),
             known=dict.fromkeys(known, _NOWHERE),
@@ -115,11 +129,17 @@ class Recorder:
                 call=origin.correlation_id,
                 import_name=import_name,
                 suppression_key=suppression_key(self.kernel.derive_key, origin.workspace),
+                erasure_key=hash_key_of(self.kernel.derive_key, origin.workspace),
             ),
         )
         await _judge(batch, customer_events)
-        if suspects := batch.suspects:
-            batch.suppress(await suppressed_among(self.kernel.pool, origin.workspace, suspects))
+        suspects, traces = batch.suspects, batch.traces
+        if suspects or traces:
+            pool, workspace = self.kernel.pool, origin.workspace
+            batch.refuse(
+                await suppressed_among(pool, workspace, suspects),
+                await erased_until(pool, workspace, traces),
+            )
         return batch
 
     async def _commit(self, recording: _Recording) -> RecordCustomerEventsResponse:
@@ -149,6 +169,14 @@ async def _judge(batch: Batch, customer_events: Sequence[CustomerEvent]) -> None
             ends_at = loop.time() + JUDGING_S_MAX
 
 
+def _erased_streams(kernel: Kernel, workspace: str, batch: Batch) -> dict[str, str]:
+    """By stream, where its message is kept if it was erased; none where nobody ever was."""
+    if not batch.has_erased_messages:
+        return {}
+    key = hash_key_of(kernel.derive_key, workspace)
+    return {stream: erased_stream_of(key, message_id_of(stream)) for stream in batch.fresh}
+
+
 class _Recording:
     """One batch on its way through a group commit: what its message ids met in the log."""
 
@@ -160,6 +188,7 @@ class _Recording:
         self._log = kernel.log
         self._origin = origin
         self._known: dict[str, Place] = {}
+        self._erased_streams = _erased_streams(kernel, origin.workspace, batch)
 
     def work(self) -> Work:
         """What the group commit shall do."""
@@ -167,7 +196,12 @@ class _Recording:
             origin=self._origin,
             decide=self._decide,
             respond=self._respond,
-            probed=[*self.batch.fresh, *([self._fence.stream] if self._fence else [])],
+            probed=[
+                *self.batch.fresh,
+                *self._erased_streams.values(),
+                *([self._fence.stream] if self._fence else []),
+            ],
+            receive_time=self.batch.receive_time,
         )
 
     def response(self, recorded: Mapping[str, Place]) -> RecordCustomerEventsResponse:
@@ -189,14 +223,21 @@ class _Recording:
                 raise Aborted.conflict(f"{self._fence.stream} has changed meanwhile")
         self._known = {
             stream: Place(self._log.partition_of(workspace, stream), state.last_position)
-            for stream, state in states.items()
-            if stream in self.batch.fresh and state.last_type != _RETRACTED
+            for stream in self.batch.fresh
+            if (state := self._last_of(stream, states)) is not None
         }
         return [
             self._append(stream, fresh, states.get(stream))
             for stream, fresh in self.batch.fresh.items()
             if stream not in self._known
         ]
+
+    def _last_of(self, stream: str, states: Mapping[str, StreamState]) -> StreamState | None:
+        """What a message has come to, if it is known: what was erased stays known for ever."""
+        state = states.get(stream)
+        if state is not None and state.last_type != _RETRACTED:
+            return state
+        return states.get(self._erased_streams.get(stream, ""))
 
     def _append(self, stream: str, fresh: Fresh, state: StreamState | None) -> Change:
         version = NO_STREAM if state is None else state.version

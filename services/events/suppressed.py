@@ -28,7 +28,7 @@ _SPELLINGS = {
 }
 """What an identifier is called among traits and properties; capital letters make no difference."""
 
-_TYPES_BY_KEY = {
+TYPES_BY_KEY = {
     spelling.lower(): type_name for type_name, keys in _SPELLINGS.items() for spelling in keys
 }
 _NO_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
@@ -43,7 +43,7 @@ def identifiers_of(opened: Opened) -> Iterator[tuple[str, str]]:
     yield "anonymous_id", event.previous_id
     yield "group_id", event.group_id
     yield from _said_in((opened.traits, opened.properties, opened.context))
-    yield from _external_ids(opened.context)
+    yield from (known for known in external_ids(opened.context) if known[0] in TYPES)
 
 
 def normalised(type_name: str, value: str) -> str:
@@ -82,22 +82,20 @@ def _said_in(objects: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         for name, value in found.items():
             if isinstance(value, dict | list):
                 waiting.append(value)
-            elif type_name := _TYPES_BY_KEY.get(name.lower()):
-                yield from _texts(type_name, value)
+            elif type_name := TYPES_BY_KEY.get(name.lower()):
+                yield from texts_of(type_name, value)
 
 
-def _external_ids(context: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def external_ids(context: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The ids that the tracking protocol lists by type: `context.externalIds`."""
     listed = context.get("externalIds")
     for each in listed if isinstance(listed, list) else ():
-        if not isinstance(each, dict):
-            continue
-        type_name = _TYPES_BY_KEY.get(f"{each.get('type')}".lower())
-        if type_name is not None:
-            yield from _texts(type_name, each.get("id"))
+        if isinstance(each, dict):
+            name = f"{each.get('type')}".lower()
+            yield from texts_of(TYPES_BY_KEY.get(name, name), each.get("id"))
 
 
-def _texts(type_name: str, value: object) -> Iterator[tuple[str, str]]:
+def texts_of(type_name: str, value: object) -> Iterator[tuple[str, str]]:
     """An identifier as a text; phone numbers and ids come as numbers, too."""
     if isinstance(value, str):
         yield type_name, value

@@ -1,5 +1,6 @@
 """An erased person is in no row, no message and no byte, whenever the process is killed."""
 
+import dataclasses
 import sys
 import uuid
 from datetime import timedelta
@@ -11,16 +12,19 @@ import pytest
 import pytest_asyncio
 
 from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED
+from services.kernel.clock import SystemClock
+from services.kernel.command.work import Work
 from services.kernel.erasing import erasing, register, tombstones
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.erasing.subjects import hash_key_of, hash_of
-from services.kernel.errors import FailedPrecondition
+from services.kernel.errors import FailedPrecondition, Unavailable
 from services.kernel.log.database import transaction
+from services.kernel.log.log import Origin
 from services.kernel.log.recorded import utc
 from services.kernel.testing import eventually
 from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.rebuild import Rebuild
-from tests.box import EVENT_TYPES, ThingsView
+from tests.box import EVENT_TYPES, Box, ThingsView
 from tests.erasing_world import derive_key, erasing_world, erasure_of
 from tests.feed_world import messages
 from tests.projection_world import projection_world
@@ -152,6 +156,50 @@ async def test_nothing_is_recorded_into_the_time_that_was_erased(world, box, ada
     await world.put(box, ada)
 
     assert utc((await logged(world, box))[1].record_time) > ahead
+
+
+async def test_what_was_received_before_it_is_sealed_is_not_recorded_any_more(world):
+    received = SystemClock().now()
+    works = [
+        Work(
+            Origin("acme", "tests", "", ""),
+            decide=lambda _: [],
+            respond=lambda _: Box(),
+            receive_time=received + timedelta(seconds=later),
+        )
+        for later in (0, 1)
+    ]
+    await tombstones.seal_received(world.boxes.pool, received)
+
+    with pytest.raises(Unavailable, match="erased while this was on its way"):
+        await world.boxes.group_commit.submit(works[0])
+    assert Box() == await world.boxes.group_commit.submit(works[1])
+
+
+async def test_a_stream_whose_name_tells_a_person_gets_another(world, ada):
+    await world.put(ada, ada)
+    world.data.told.add(f"box-{ada}")
+    await world.erase(erasure_of(ada, ada))
+    [gone] = [e for e in await world.boxes.logged() if e.erasure == f"erasures/{ada}"]
+
+    assert (f"erased-{hash_of(b'', 'box', f'box-{ada}')}", 1) == (gone.stream, gone.version)
+    assert [] == await logged(world, ada)
+
+
+async def test_holdings_look_for_what_goes_before_they_are_asked_for_it(world, box, ada):
+    await world.put(box, ada)
+    world.data.pieces = 3
+    progress = await world.erasing.take_steps(erasure_of(box, ada), turn_s=0)
+
+    assert (2, {}) == (world.data.pieces, progress.counts)
+    assert 1 == (await world.erase(erasure_of(box, ada))).counts["log"]
+
+
+async def test_by_age_the_bytes_are_left_to_the_next_compaction(world, box, ada):
+    await world.put(box, ada)
+    by_age = dataclasses.replace(erasure_of(box, ada), is_by_age=True)
+
+    assert ERASURE_STAGE_FINISHED == (await world.erase(by_age)).stage
 
 
 async def test_no_byte_of_any_file_has_the_person_when_it_has_finished(

@@ -113,7 +113,7 @@ class Workspace(RuleBasedStateMachine):
             [sent(*piece) for piece in pieces],
             Inlet(DOOR, NOON, "c", suppression_key=KEY),
         )
-        batch.suppress({SUPPRESSED})
+        batch.refuse({SUPPRESSED}, {})
         recording = _Recording(SimpleNamespace(log=self.log), ORIGIN, batch)
         work = recording.work()
         recorded = self.commit(work.decide, work.probed)

@@ -18,6 +18,7 @@ from rapport.events.v1.events_pb2 import (
     ImportCheckStarted,
     ImportCreated,
     ImportFailed,
+    ImportFileErased,
     ImportFinished,
     ImportMapped,
     ImportPaused,
@@ -264,6 +265,8 @@ def evolve(state: State, event: Message) -> State:  # noqa: C901, PLR0912, a cas
         case ImportUploaded():
             size_bytes, sha256 = event.size_bytes, event.sha256
             return replace(state, state=READY, size_bytes=size_bytes, sha256=sha256)
+        case ImportFileErased():
+            return replace(state, size_bytes=event.size_bytes, sha256=event.sha256)
         case ImportCheckStarted():
             return _at(state, CHECKING, attempt=state.attempt + 1)
         case ImportChecked():

@@ -26,7 +26,7 @@ from services.events.receipts import message_id_of
 from services.kernel.log.recorded import utc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from services.kernel.log.recorded import Recorded
     from services.kernel.log.sql import Tx
@@ -110,7 +110,13 @@ class CommerceView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds events into the tables."""
-        net = Net.of(events)
+        await self._fold(tx, schema, Net.of(events))
+
+    async def forget(self, tx: Tx, schema: str, messages: Collection[Place]) -> None:
+        """Takes back what erased messages said, by workspace and message id."""
+        await self._fold(tx, schema, Net({}, set(messages), {}))
+
+    async def _fold(self, tx: Tx, schema: str, net: Net) -> None:
         if not net.workspaces:
             return
         await tx.execute(_PLAN_ANEW)

@@ -80,6 +80,28 @@ on conflict (workspace, hour, source, type, name, outcome, reason)
 do update set count = known.count + excluded.count
 """
 
+_DROP = "delete from {schema}.counts where workspace = any($1::text[]) and count = 0"
+
+# Whoever is refused has a name, too, if somebody put it there: all but the names of the log go.
+_NAMES_TURNED_AWAY = """
+select distinct name from door.turned_away t
+where workspace = $1 and name <> '' and not exists (
+    select from customer_events.counts c where c.workspace = $1 and c.name = t.name
+)
+"""
+
+_TAKE_NAMES = """
+with taken as (
+    delete from door.turned_away where workspace = $1 and name = any($2::text[])
+    returning hour, source, type, outcome, reason, count
+)
+insert into door.turned_away as known (workspace, hour, source, type, name, outcome, reason, count)
+select $1, hour, source, type, '', outcome, reason, sum(count) from taken
+group by hour, source, type, outcome, reason
+on conflict (workspace, hour, source, type, name, outcome, reason)
+do update set count = known.count + excluded.count
+"""
+
 # A name that no column could hold as it is part of the key, and is refused for its length anyway.
 _NAME_CHARACTERS_MAX = 500
 _HOUR_S = 3600
@@ -130,6 +152,18 @@ Counted = tuple[str, object, str, int, str, int, str]
 
 async def count(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
     """Adds what came into the log to the counts of a view."""
+    await _add(tx, f"{schema}.counts", _counted(events))
+
+
+async def uncount(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
+    """Takes out of the counts of a view what is erased: as if it had never come."""
+    counted = _counted(events)
+    if counted:
+        await _add(tx, f"{schema}.counts", {row: -number for row, number in counted.items()})
+        await tx.execute(_DROP.format(schema=schema), sorted({row[0] for row in counted}))
+
+
+def _counted(events: Sequence[Recorded]) -> dict[Counted, int]:
     counted: Counter[tuple[str, int, str, int, str, int]] = Counter()
     for event in events:
         fact = event.event
@@ -144,11 +178,10 @@ async def count(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         name = sent.name if kind == _TRACK else ""
         hour = sent.receive_time.seconds // _HOUR_S
         counted[event.workspace, hour, sent.source, kind, name, outcome] += 1
-    rows: dict[Counted, int] = {
+    return {
         (workspace, datetime.fromtimestamp(hour * _HOUR_S, UTC), source, kind, name, outcome, ""): n
         for (workspace, hour, source, kind, name, outcome), n in counted.items()
     }
-    await _add(tx, f"{schema}.counts", rows)
 
 
 async def count_turned_away(
@@ -168,6 +201,17 @@ async def count_turned_away(
     except DATABASE_FAILURES as failure:
         # What was recorded is recorded: the sender gets its receipts, whatever becomes of a count.
         _log.warning("counts.lost", problem=repr(failure), count=sum(counted.values()))
+
+
+async def forget_names_turned_away(pool: Pool, workspace: str) -> int:
+    """Counts without a name what was turned away under one that nothing in the log has.
+
+    Nobody knows whose it was, and a name may hold anything. Answers how many names went.
+    """
+    names = [row["name"] for row in await pool.fetch(_NAMES_TURNED_AWAY, workspace)]
+    if names:
+        await pool.execute(_TAKE_NAMES, workspace, names)
+    return len(names)
 
 
 async def _add(connection: Tx | Pool, table: str, counted: Mapping[Counted, int]) -> None:

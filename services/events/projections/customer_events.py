@@ -27,7 +27,7 @@ from services.kernel.log.sql import columns
 from services.kernel.views.checkpoint import read_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from asyncpg import Pool
 
@@ -91,12 +91,20 @@ delete from {schema}.customer_events c
 using unnest($1::text[], $2::text[], $3::text[]) gone (workspace, message_id, import_name)
 where c.workspace = gone.workspace and c.message_id = gone.message_id and {of_import}
 """
+_ERASE = """
+delete from {schema}.customer_events c
+using unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::int[])
+    gone (workspace, receive_time, position, partition)
+where (c.workspace, c.receive_time, c.position, c.partition)
+    = (gone.workspace, gone.receive_time, gone.position, gone.partition)
+"""
 _OF_IMPORT = {True: "c.import_name = gone.import_name", False: "c.import_name is null"}
 
 _PAYLOADS = """
 select e.type, e.data
 from unnest($1::int[], $2::bigint[]) with ordinality asked(partition, position, place)
 join kernel.events e using (partition, position)
+where e.erasure is null
 order by asked.place
 """
 
@@ -168,6 +176,28 @@ class CustomerEventsView:
             records=[row_of(event) for event in recorded.values()],
         )
         await counts.count(tx, f'"{schema}"', events)
+
+    async def forget(
+        self, tx: Tx, schema: str, events: Sequence[Recorded], reached: Mapping[int, int]
+    ) -> None:
+        """Drops the rows of customer events that are erased, and counts them no longer.
+
+        `reached` tells per partition what the schema has counted.
+        """
+        rows = [
+            (
+                event.workspace,
+                utc(event.event.customer_event.receive_time),
+                event.position,
+                event.partition,
+            )
+            for event in events
+            if isinstance(event.event, CustomerEventRecorded)
+        ]
+        if rows:
+            await tx.execute(_ERASE.format(schema=f'"{schema}"'), *columns(rows))
+        counted = [e for e in events if e.position <= reached.get(e.partition, 0)]
+        await counts.uncount(tx, f'"{schema}"', counted)
 
 
 VIEW = CustomerEventsView()

@@ -38,7 +38,9 @@ select coalesce((select sum(version) from sources.sources where workspace = $1),
        ) as transformation_versions,
        exists (
            select from suppressions.suppressions where workspace = $1 and is_suppressed
-       ) as has_suppressions
+       ) as has_suppressions,
+       exists (select from kernel.erased_subjects where workspace = $1) as has_erased_people,
+       exists (select from kernel.erasures where workspace = $1) as has_erased_messages
 """
 
 _SOURCES = "select source_id, settings, is_disabled from sources.sources where workspace = $1"
@@ -60,6 +62,8 @@ class Rules:
     mark: Mark
     sources: dict[str, Settings]
     has_suppressions: bool
+    has_erased_people: bool
+    has_erased_messages: bool
     plans: dict[str, CompiledPlan]
     transformations: Transformations
     doors: dict[str, Door] = field(default_factory=dict)
@@ -81,6 +85,8 @@ class Rules:
                 source=source,
                 transformations=transformations,
                 has_suppressions=self.has_suppressions,
+                has_erased_people=self.has_erased_people,
+                has_erased_messages=self.has_erased_messages,
             )
         return Door(
             source=source,
@@ -90,6 +96,8 @@ class Rules:
             transformations=transformations,
             plan=self.plans.get(known.settings.tracking_plan),
             has_suppressions=self.has_suppressions,
+            has_erased_people=self.has_erased_people,
+            has_erased_messages=self.has_erased_messages,
         )
 
 
@@ -122,7 +130,7 @@ class Doors:
             mark = tuple(changed)
             if rules is None or rules.mark != mark:
                 key = hash_key_of(self.derive_key, workspace)
-                rules = await _load(connection, workspace, mark, key)
+                rules = await _load(connection, workspace, changed, key)
         if changes == self._changes:  # else what was read may be from before a change
             self._keep(workspace, now, rules)
         return rules
@@ -134,17 +142,19 @@ class Doors:
         self._known[workspace] = now, rules
 
 
-async def _load(connection: Any, workspace: str, mark: Mark, hash_key: bytes) -> Rules:
+async def _load(connection: Any, workspace: str, changed: Any, hash_key: bytes) -> Rules:
     rows = await connection.fetch(_SOURCES, workspace)
     return Rules(
-        mark=mark,
+        mark=tuple(changed),
         sources={
             f"sources/{row['source_id']}": Settings(
                 SourceSettings.FromString(row["settings"]), row["is_disabled"]
             )
             for row in rows
         },
-        has_suppressions=mark[-1],
+        has_suppressions=changed["has_suppressions"],
+        has_erased_people=changed["has_erased_people"],
+        has_erased_messages=changed["has_erased_messages"],
         plans=await load_plans(connection, workspace),
         transformations=await load_transformations(connection, workspace, hash_key=hash_key),
     )

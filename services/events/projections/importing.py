@@ -113,7 +113,8 @@ _SAVE = f"""
 update importing.progress
 set rows = $6, accepted = $7, duplicate = $8, refused = $9, quarantined = $10, sampled_out = $11,
     unmapped = $12, retracted = $13, read_bytes = $14, busy_s = $15, is_over = $16,
-    after_message_id = $17, failures = 0, lease_until = now() + make_interval(secs => $18),
+    after_message_id = case when $16 then '' else $17 end, failures = 0,
+    lease_until = now() + make_interval(secs => $18),
     heads = (select array_agg(position order by partition) from kernel.heads)
 {_MINE}
 returning heads
@@ -134,6 +135,16 @@ select $1, $2, $3, lpad(row::text, 20, '0'), row, nullif(column_name, ''), reaso
        excerpt, outcome
 from unnest($4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[])
     as found (row, column_name, reason, detail, excerpt, outcome)
+"""
+
+_BLANK_ERRORS = """
+update importing.row_errors set excerpt = '', detail = ''
+where workspace = $1 and (excerpt <> '' or detail <> '')
+"""
+
+_FENCE = """
+update importing.progress set epoch = epoch + 1, lease_until = now()
+where workspace = $1 and import_id = $2 and not is_over
 """
 
 _COUNT_ERRORS = """
@@ -281,6 +292,20 @@ async def add_errors(tx: Tx, job: Job, found: Sequence[FoundError]) -> None:
 async def forget_errors(tx: Tx, job: Job) -> None:
     """Forgets what was wrong with rows, as they are read again."""
     await tx.execute(_FORGET_ERRORS, *job[:3])
+
+
+async def blank_errors(pool: Pool, workspace: str) -> int:
+    """Leaves of all row errors of a workspace no word of the rows: nothing says whose they were.
+
+    Which row, which column and why stays. Answers how many said something.
+    """
+    status: str = await pool.execute(_BLANK_ERRORS, workspace)
+    return int(status.rpartition(" ")[2])
+
+
+async def fence(tx: Tx, workspace: str, import_id: str) -> None:
+    """Lets whoever works on an import save nothing any more: what it reads is not there now."""
+    await tx.execute(_FENCE, workspace, import_id)
 
 
 async def count_errors(connection: Tx | Pool, job: Job) -> int:

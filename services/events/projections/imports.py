@@ -91,6 +91,13 @@ _COUNT_OPEN = f"""
 select count(*) from imports.imports where workspace = $1 and state in {OPEN}
 """
 
+_KEPT_FILES = f"""
+select import_id from imports.imports i where workspace = $1 and state in {OPEN} and exists (
+    select from importing.chunks c where (c.workspace, c.import_id) = (i.workspace, i.import_id)
+)
+order by import_id
+"""
+
 _STATES = {
     shown: value
     for name, value in ImportState.items()
@@ -195,6 +202,11 @@ async def count_open(pool: Pool, workspace: str) -> int:
     """How many imports of a workspace have a file that is still needed."""
     count: int = await pool.fetchval(_COUNT_OPEN, workspace)
     return count
+
+
+async def kept_files(pool: Pool, workspace: str) -> list[str]:
+    """The imports of which something of the file is kept that is still needed."""
+    return [row["import_id"] for row in await pool.fetch(_KEPT_FILES, workspace)]
 
 
 async def list_imports(

@@ -208,6 +208,11 @@ class QuarantineView:
             )
 
 
+async def forget(tx: Tx, schema: str, messages: Sequence[tuple[str, str]]) -> None:
+    """Drops what is erased, by workspace and message id."""
+    await tx.execute(_FORGET.format(schema=f'"{schema}"'), *columns(messages))
+
+
 async def list_quarantined(
     pool: Pool, workspace: str, request: ListQuarantinedEventsRequest
 ) -> tuple[list[QuarantinedEvent], str]:

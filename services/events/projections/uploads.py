@@ -8,11 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.events.deciders.import_job import OPEN
+from services.kernel.errors import Aborted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncpg import Pool
+
+    from services.kernel.log.sql import Tx
 
 TABLES = """
 create schema if not exists importing;
@@ -55,6 +58,19 @@ select chunk from importing.chunks where workspace = $1 and import_id = $2 and e
 order by begin_bytes
 """
 
+_DROP_FILE = "delete from importing.chunks where workspace = $1 and import_id = $2"
+
+_SIZE = """
+select coalesce(sum(end_bytes - begin_bytes), 0)::bigint from importing.chunks
+where workspace = $1 and import_id = $2
+"""
+
+_DROP_STAGED = "delete from importing.chunks where workspace = $1 and import_id like '%~' || $2"
+
+_PUT_IN_PLACE = """
+update importing.chunks set import_id = $2 where workspace = $1 and import_id = $3
+"""
+
 _ENDED_FILE = f"""
 select distinct c.workspace, c.import_id
 from importing.chunks c join imports.imports i using (workspace, import_id)
@@ -95,6 +111,31 @@ async def tail_of(pool: Pool, workspace: str, import_id: str, after_bytes: int) 
     """The last parts of a file, which hold all that comes after a place in it."""
     rows = await pool.fetch(_LAST_CHUNKS, workspace, import_id, after_bytes)
     return b"".join(row["chunk"] for row in rows)
+
+
+async def drop_file(connection: Tx | Pool, workspace: str, import_id: str) -> bool:
+    """Drops a file as a whole; tells whether there was any of it."""
+    return await connection.execute(_DROP_FILE, workspace, import_id) != "DELETE 0"
+
+
+def staged_id(import_id: str, why: str) -> str:
+    """The id under which a file is added that shall take the place of an import's."""
+    return f"{import_id}~{why}"
+
+
+async def put_in_place(
+    tx: Tx, workspace: str, import_id: str, staged: str, size_bytes: int
+) -> None:
+    """Puts a file that was staged in place of an import's; Aborted if it is not whole."""
+    if await tx.fetchval(_SIZE, workspace, staged) != size_bytes:
+        raise Aborted.conflict(f"the file of imports/{import_id} is put in place by another, too")
+    await drop_file(tx, workspace, import_id)
+    await tx.execute(_PUT_IN_PLACE, workspace, import_id, staged)
+
+
+async def drop_staged(pool: Pool, workspace: str, why: str) -> None:
+    """Drops what was staged in vain."""
+    await pool.execute(_DROP_STAGED, workspace, why)
 
 
 async def drop_ended_file(pool: Pool, chunks_max: int) -> bool:

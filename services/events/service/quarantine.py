@@ -14,6 +14,7 @@ from rapport.events.v1.events_pb2 import CustomerEventRecorded, QuarantinedEvent
 from rapport.events.v1.quarantine_pb2_grpc import QuarantineServiceServicer
 from services.events.fixes import Fixes, judged_again, read_patch
 from services.events.leaving import COLLECTION, Leaving
+from services.events.projections.erased import erased_until
 from services.events.projections.quarantine import (
     QuarantineView,
     count_matching,
@@ -23,13 +24,16 @@ from services.events.projections.quarantine import (
     quarantined_event_of,
 )
 from services.events.projections.suppressions import suppressed_among, suppression_key
-from services.events.schema import Reason, Refusal
+from services.events.receipts import ERASED, SUPPRESSED, is_erased, traces_of
+from services.events.schema import Refusal
 from services.events.service.customer_events import message_id_in
 from services.events.suppressed import hashes_of
 from services.kernel.command.decider import request_of
 from services.kernel.command.work import Outcome, Work
+from services.kernel.erasing.subjects import hash_key_of
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.log import Origin
+from services.kernel.log.recorded import utc
 from services.kernel.log.tokens import encode_write_token
 from services.kernel.rpc.caller import current_caller
 
@@ -148,12 +152,13 @@ class QuarantineService(QuarantineServiceServicer):
             door = await self._doors.of(origin.workspace, each.customer_event.source)
             judged[message_id] = judged_again(door, fixes.mended(each.customer_event))
         suppressed = await self._suppressed(origin.workspace, judged)
+        erased = await self._erased(origin.workspace, judged)
         refused = {
             message_id: refusal
             for message_id, each in judged.items()
             if (refusal := _why_it_stays(each)) is not None
         }
-        refused |= dict.fromkeys(suppressed, _SUPPRESSED)
+        refused |= dict.fromkeys(erased, ERASED) | dict.fromkeys(suppressed, SUPPRESSED)
         facts = {
             message_id: CustomerEventRecorded(customer_event=each.opened.event)
             for message_id, each in judged.items()
@@ -177,6 +182,23 @@ class QuarantineService(QuarantineServiceServicer):
         asked = set().union(*suspects.values())
         found = await suppressed_among(self._kernel.pool, workspace, asked)
         return [message_id for message_id, ids in suspects.items() if not ids.isdisjoint(found)]
+
+    async def _erased(self, workspace: str, judged: Mapping[str, Admitted | Refusal]) -> list[str]:
+        """Which of them name somebody who was erased since they happened: a fix may say who."""
+        key = hash_key_of(self._kernel.derive_key, workspace)
+        traces = {
+            message_id: frozenset(traces_of(key, each.named))
+            for message_id, each in judged.items()
+            if not isinstance(each, Refusal) and each.named
+        }
+        until = await erased_until(self._kernel.pool, workspace, set().union(*traces.values()))
+        return [
+            message_id
+            for message_id, each in judged.items()
+            if not isinstance(each, Refusal)
+            and message_id in traces
+            and is_erased(utc(each.opened.event.occur_time), traces[message_id], until)
+        ]
 
     def _token(self, leaving: Leaving, outcome: Outcome) -> str:
         """Covers what others did before, too: who hears of it must be able to read it."""
@@ -203,9 +225,6 @@ class QuarantineService(QuarantineServiceServicer):
             probed=leaving.streams,
         )
         return await self._kernel.group_commit.submit(work)
-
-
-_SUPPRESSED = Refusal(Reason.SUPPRESSED, "it comes with an identifier that is suppressed")
 
 
 def _why_it_stays(judged: Admitted | Refusal) -> Refusal | None:

@@ -121,7 +121,7 @@ async def reading(
     """Fetches the file of an import and opens it; raises UnreadableFileError."""
     state = row.state
     with tempfile.TemporaryFile() as file:
-        await _fetch(pool, row, file, sign_of_life)
+        await fetch(pool, row, file, sign_of_life)
         file_format = ImportFormat.FromString(state.format)
         opened = await _in_thread(partial(open_file, file, state.size_bytes, file_format))
         missing = mapper.missing(opened.columns) if opened.columns else []
@@ -130,7 +130,14 @@ async def reading(
         yield Reading(opened, mapper)
 
 
-async def _fetch(pool: Pool, row: ImportRow, file: IO[bytes], sign_of_life: SignOfLife) -> None:
+async def _alone() -> None:
+    """Nobody else would take over."""
+
+
+async def fetch(
+    pool: Pool, row: ImportRow, file: IO[bytes], sign_of_life: SignOfLife = _alone
+) -> None:
+    """Copies the file of an import; raises UnreadableFileError when it is another."""
     digest = hashlib.sha256()
     place, chunks = 0, 0
     while place < row.state.size_bytes:

@@ -28,15 +28,16 @@ from services.kernel.errors import (
     Unavailable,
 )
 from services.kernel.log.database import is_conflict, is_passing, transaction
-from services.kernel.log.log import Landed, Log
+from services.kernel.log.log import EPOCH, Landed, Log
 from services.kernel.log.tokens import encode_write_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from asyncpg import Pool
     from google.protobuf.message import Message
 
+    from services.kernel.log.log import Head
     from services.kernel.log.sql import Tx
     from services.kernel.views.view import AnyView
 
@@ -175,7 +176,8 @@ class GroupCommit:
         age = self.log.recent.age
         async with transaction(self.pool) as tx:
             heads = await self.log.lock_heads(tx, self._partitions(group))
-            await _replay(tx, group)
+            _refuse_sealed(group, heads, self.log.service)
+            await _replay(tx, _accepted(group))
             loaded = await _decide(tx, _accepted(group))
             await _settle(tx, _accepted(group))
             accepted = _accepted(group)
@@ -256,6 +258,16 @@ async def _settle(tx: Tx, group: Sequence[_Pending]) -> None:
 
 def _accepted(group: Sequence[_Pending]) -> list[_Pending]:
     return [pending for pending in group if pending.accepted]
+
+
+def _refuse_sealed(group: Sequence[_Pending], heads: Mapping[int, Head], service: str) -> None:
+    """Refuse what was received before an erasure began that has looked at the log since."""
+    sealed_time = max((head.sealed_time for head in heads.values()), default=EPOCH)
+    for pending in group:
+        received = pending.work.receive_time
+        if received is not None and received <= sealed_time:
+            message = "somebody was erased while this was on its way; send it again"
+            pending.refusal = Unavailable(service, message=message)
 
 
 def _anew(group: Sequence[_Pending]) -> list[_Pending]:

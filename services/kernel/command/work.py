@@ -86,7 +86,8 @@ class Work:
     `shapes` names the streams whose states are loaded, with the shape number the decider
     understands; `probed` names streams of which only the ends are asked. `decide` is pure and
     raises a RapportError to refuse. `resource_name` turns a stream into the name that an error
-    may show.
+    may show. `receive_time` is what its events say of when they were received: if an erasure has
+    begun since, it is Unavailable, and received anew when it is sent again.
     """
 
     origin: Origin
@@ -96,6 +97,7 @@ class Work:
     shapes: Mapping[str, int] = field(default_factory=dict)
     probed: Sequence[str] = ()
     resource_name: Callable[[str], str] = str
+    receive_time: datetime | None = None
 
     def streams(self) -> set[tuple[str, str]]:
         """The streams that no other work of the same group may touch."""

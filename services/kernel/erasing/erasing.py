@@ -17,6 +17,7 @@ import structlog
 
 from rapport.common.v1 import subjects_pb2 as pb
 from services.kernel.erasing import register, tombstones
+from services.kernel.erasing.holdings import Seeker
 from services.kernel.errors import NotFound
 from services.kernel.feed.feed import FeedUnavailableError
 from services.kernel.log.database import transaction
@@ -95,7 +96,8 @@ class Erasing:
         """Takes one step; tells whether it is worth taking the next at once."""
         match progress.stage:
             case pb.ERASURE_STAGE_LOG:
-                await self._erase_events(erasure)
+                if not await self._seek(erasure):
+                    await self._erase_events(erasure)
             case pb.ERASURE_STAGE_REST:
                 await self._erase_rest(erasure)
             case pb.ERASURE_STAGE_FEED:
@@ -106,6 +108,10 @@ class Erasing:
             case _:
                 return False
         return True
+
+    async def _seek(self, erasure: Erasure) -> bool:
+        """Looks on for what goes, where nothing tells at once; whether there is more to see."""
+        return isinstance(self._holdings, Seeker) and await self._holdings.seek(self._pool, erasure)
 
     async def _erase_events(self, erasure: Erasure) -> None:
         """Overwrites the next events, with all that was made of them."""
@@ -124,7 +130,9 @@ class Erasing:
             found = await tombstones.not_yet_erased(tx, found)
             gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
             found += gone.events
-            responses = await tombstones.overwrite(tx, self._log, erasure.name, found, gone.left)
+            responses = await tombstones.overwrite(
+                tx, self._log, erasure.name, found, left=gone.left, renamed=gone.renamed
+            )
             await tombstones.release_claims(tx, erasure.workspace, gone.ended)
             gone.counts += Counter({LOG: len(found), RESPONSES: responses})
             progress.add(gone)
@@ -170,6 +178,8 @@ class Erasing:
                     known.counts += Counter({FEED: len(places)})
                 elif not problem:
                     known.enter_next()
+                    if erasure.is_by_age:
+                        known.enter_next()
         return not problem
 
     async def _reached(self, positions: Mapping[int, int]) -> None:

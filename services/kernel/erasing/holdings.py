@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -30,7 +30,8 @@ class Gone:
     of theirs since. `left` is what stays of some of all these, by partition and position: what
     happened, without who the person is. `ended` are streams of which nothing is left, so they hold
     no unique value any more. `appends` are the facts that say so to whoever listens; they must not
-    say what was erased.
+    say what was erased. Where the name of a stream may tell a person, `renamed` says what it is
+    called from now on: `erased-` and 32 hexadecimal digits.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -39,6 +40,7 @@ class Gone:
     left: dict[tuple[int, int], bytes] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     appends: list[Append] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
 
 
 class Holdings(Protocol):
@@ -75,4 +77,16 @@ class Holdings(Protocol):
 
     def export(self, pool: Pool, subject: Subject) -> AsyncIterator[Sequence[SubjectRecord]]:
         """Everything that is held about a person, in parts."""
+        ...
+
+
+@runtime_checkable
+class Seeker(Protocol):
+    """Holdings in which nothing tells at once what is a person's: they look before they find."""
+
+    async def seek(self, pool: Pool, erasure: Erasure) -> bool:
+        """Look on for what an erasure takes, for a moment; whether there is more to see.
+
+        It is asked before `find` is, whenever events may be left.
+        """
         ...

@@ -70,6 +70,7 @@ _LOCK = f"{_READ} for update"
 
 _LIST = f"""
 select {_COLUMNS} from kernel.erasures where workspace = $1 and erasure > $2
+    and hashes <> '{{}}'
 order by erasure limit $3
 """
 
@@ -176,7 +177,7 @@ async def save(tx: Tx, progress: Progress) -> None:
 
 
 async def list_erasures(pool: Pool, workspace: str, after: str) -> list[Progress]:
-    """Erasures of a workspace in the order of their names."""
+    """Erasures of people of a workspace in the order of their names; by age nobody is known."""
     return [_progress(row) for row in await pool.fetch(_LIST, workspace, after, LISTED_MAX)]
 
 

@@ -64,6 +64,7 @@ class SubjectsServicer(SubjectsServiceServicer):
             subject=self._subject(request.identifiers, request.hashes),
             key=FactKey(utc(request.key.receive_time), UUID(request.key.event_id)),
             nodes=tuple(request.nodes),
+            anonymises=request.anonymise,
         )
         progress = await self._erasing.take_steps(erasure)
         return pb.EraseSubjectResponse(

@@ -108,12 +108,18 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An erasure: whose facts go, up to which one, and what these people's nodes are."""
+    """An erasure: whose facts go, up to which one, and what these people's nodes are.
+
+    One that anonymises leaves what is no person's, if the service can tell. One by age leaves the
+    bytes to the next compaction.
+    """
 
     name: str
     subject: Subject
     key: FactKey
     nodes: tuple[str, ...] = ()
+    anonymises: bool = False
+    is_by_age: bool = False
 
     @property
     def workspace(self) -> str:

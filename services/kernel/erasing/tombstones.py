@@ -15,6 +15,9 @@ from services.kernel.log.sql import columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from asyncpg import Pool
 
     from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.log.log import Log
@@ -26,12 +29,22 @@ NOTHING_LEFT: Mapping[tuple[int, int], bytes] = MappingProxyType({})
 # Told to all replicas: what they keep of the log in memory may be more than the log has.
 ERASED_CHANNEL = "erased"
 
+NOTHING_RENAMED: Mapping[str, str] = MappingProxyType({})
+
 # In one order for all, as rebuilds do.
 _HOLD_CONSUMERS = """
 select from kernel.checkpoints order by consumer, generation, source, partition for update
 """
 
 _FENCE_CONSUMERS = "update kernel.checkpoints set epoch = epoch + 1"
+
+# Where it is sealed already nobody waits for a writer.
+_SEAL_RECEIVED = """
+with open as (
+    select partition from kernel.heads where sealed_time < $1 order by partition for update
+)
+update kernel.heads h set sealed_time = $1 from open where h.partition = open.partition
+"""
 
 _LEFT = """
 select e.partition, e.position from kernel.events e
@@ -40,8 +53,9 @@ where e.erasure is null or e.data <> ''
 """
 
 _OVERWRITE = """
-update kernel.events e set data = gone.data, erasure = $4
-from unnest($1::int[], $2::bigint[], $3::bytea[]) gone (partition, position, data)
+update kernel.events e set data = gone.data, stream = gone.stream, erasure = $5
+from unnest($1::int[], $2::bigint[], $3::text[], $4::bytea[])
+    gone (partition, position, stream, data)
 where (e.partition, e.position) = (gone.partition, gone.position)
     and (e.erasure is null or e.data <> '')
 """
@@ -98,6 +112,14 @@ async def hold_everything(tx: Tx, log: Log) -> None:
     await log.lock_heads(tx, set(range(log.partitions)))
 
 
+async def seal_received(connection: Tx | Pool, until: datetime) -> None:
+    """Let nothing be recorded any more that was received until then and is still on its way.
+
+    What came before is in the log when this has returned.
+    """
+    await connection.execute(_SEAL_RECEIVED, until)
+
+
 async def not_yet_erased(tx: Tx, events: Sequence[Envelope]) -> list[Envelope]:
     """Those of some events that still say something."""
     places = [(event.partition, event.position) for event in events]
@@ -110,16 +132,22 @@ async def overwrite(
     log: Log,
     erasure: str,
     events: Sequence[Envelope],
+    *,
     left: Mapping[tuple[int, int], bytes] = NOTHING_LEFT,
+    renamed: Mapping[str, str] = NOTHING_RENAMED,
 ) -> int:
     """Overwrite events, and drop what the kernel made of them; answers how many responses went.
 
-    The caller holds everything. `left` is what stays of some of them, by partition and position.
+    The caller holds everything. `left` is what stays of some of them, by partition and position;
+    `renamed` are streams whose names go with their events.
     """
     if not events:
         return 0
     places = [(event.partition, event.position) for event in events]
-    rows = [(*place, left.get(place, b"")) for place in places]
+    rows = [
+        (*place, renamed.get(event.stream, event.stream), left.get(place, b""))
+        for place, event in zip(places, events, strict=True)
+    ]
     await tx.execute(_OVERWRITE, *columns(rows), erasure)
     streams = sorted({(event.workspace, event.stream) for event in events})
     await tx.execute(_DROP_STATES, *columns(streams))

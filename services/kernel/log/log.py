@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from rapport.common.v1.envelope_pb2 import Envelope
@@ -36,12 +36,15 @@ NO_STREAM = 0
 EVENTS_PER_APPEND_MAX = 10_000
 READ_BATCH_SIZE = 2_000
 MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # From here on COPY beats arrays; below, its own round trip costs more.
 COPY_SIZE_MIN = 32
 APPENDED_CHANNEL = "appended"
 
 _LOCK_HEADS = """
-select partition, position, greatest(record_time, 'epoch') as record_time from kernel.heads
+select partition, position, greatest(record_time, 'epoch') as record_time,
+    greatest(sealed_time, 'epoch') as sealed_time
+from kernel.heads
 where partition = any($1::int[]) order by partition for update
 """
 
@@ -83,10 +86,14 @@ _READ_HEADS = "select partition, position from kernel.heads order by partition"
 
 
 class Head(NamedTuple):
-    """Where a partition ends: the position and the time of its last event."""
+    """Where a partition ends: the position and the time of its last event.
+
+    What was received until `sealed_time` is in it, or never will be.
+    """
 
     position: int
     record_time: datetime
+    sealed_time: datetime = EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,10 @@ class Log:
     async def lock_heads(self, tx: Tx, partitions: set[int]) -> dict[int, Head]:
         """Lock the partitions' heads until the transaction ends."""
         rows = await tx.fetch(_LOCK_HEADS, sorted(partitions))
-        return {row["partition"]: Head(row["position"], row["record_time"]) for row in rows}
+        return {
+            row["partition"]: Head(row["position"], row["record_time"], row["sealed_time"])
+            for row in rows
+        }
 
     async def append(self, tx: Tx, appends: Sequence[Append]) -> Landed:
         """Append to several streams in the caller's transaction.

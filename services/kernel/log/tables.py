@@ -141,6 +141,7 @@ do $$ begin
         where attrelid = 'kernel.events'::regclass and attname = 'erasure'
     ) then
         alter table kernel.events add column erasure text;
+        alter table kernel.heads add column sealed_time timestamptz not null default '-infinity';
         alter table kernel.requests add column unchanged text[];
         create index events_erased on kernel.events (workspace, erasure, partition, position)
             where erasure is not null;
@@ -154,11 +155,12 @@ create or replace function kernel.refuse_change() returns trigger language plpgs
 begin
     if tg_op = 'UPDATE' then
         if new.erasure is not null and (old.erasure is null or old.data <> '')
-            and (new.partition, new.position, new.workspace, new.stream, new.version, new.event_id,
-                 new.type, new.actor, new.correlation_id, new.causation_id, new.occur_time,
+            and (new.stream = old.stream or new.stream ~ '^erased-[0-9a-f]{32}$')
+            and (new.partition, new.position, new.workspace, new.version, new.event_id, new.type,
+                 new.actor, new.correlation_id, new.causation_id, new.occur_time,
                  new.record_time)
-              = (old.partition, old.position, old.workspace, old.stream, old.version, old.event_id,
-                 old.type, old.actor, old.correlation_id, old.causation_id, old.occur_time,
+              = (old.partition, old.position, old.workspace, old.version, old.event_id, old.type,
+                 old.actor, old.correlation_id, old.causation_id, old.occur_time,
                  old.record_time)
         then
             return new;

@@ -23,6 +23,7 @@ class SubjectErasing:
     """What a service serves about people's data, and what runs for it."""
 
     served: tuple[Served, ...]
+    erasing: Erasing
     compactor: Compactor
 
 
@@ -55,5 +56,7 @@ def subject_erasing(
     )
     servicer = SubjectsServicer(kernel.pool, holdings, erasing, kernel.derive_key)
     return SubjectErasing(
-        served=(served(subjects_pb2, subjects_pb2_grpc, servicer),), compactor=compactor
+        served=(served(subjects_pb2, subjects_pb2_grpc, servicer),),
+        erasing=erasing,
+        compactor=compactor,
     )

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
     from prometheus_client import CollectorRegistry
 
+    from services.kernel.erasing.erasing import Erasing
     from services.kernel.erasing.holdings import Holdings
     from services.kernel.log.recorded import EventTypes
 
@@ -96,7 +97,8 @@ class Service:
 
     `views` are read at once, `consumers` follow feeds; `background` makes coroutines that run
     until the end; `tables` are statements, repeatable, for what is neither log nor view.
-    `holdings` is what it holds about people.
+    `holdings` is what it holds about people, `sweeping` makes coroutines that erase by themselves
+    what is too old.
     """
 
     name: str
@@ -109,6 +111,9 @@ class Service:
     )
     tables: str = ""
     holdings: Callable[[Kernel], Holdings] | None = None
+    sweeping: Callable[
+        [Kernel, Erasing, CollectorRegistry], Iterable[Coroutine[Any, Any, None]]
+    ] = lambda _kernel, _erasing, _registry: ()
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -225,6 +230,8 @@ async def running(
         _start_projections(process, service, feed, sources, registry)
         if erasing is not None:
             process.tasks.spawn("compactor", erasing.compactor.run())
+            for number, work in enumerate(service.sweeping(kernel, erasing.erasing, registry)):
+                process.tasks.spawn("sweeping", work, f"{number}")
         for number, work in enumerate(service.background(kernel, registry)):
             process.tasks.spawn("background", work, f"{number}")
         await server.start()
