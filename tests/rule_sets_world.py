@@ -9,19 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rapport.identity.v1 import rule_sets_pb2 as pb
+from rapport.identity.v1.service_pb2 import Identifier
+from rapport.identity.v1.verdicts_pb2 import CutIdentifiersRequest
 from services.identity.__main__ import FACTS, SERVICE
-from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.rule_sets import written_as
 from services.identity.service.rule_sets import RuleSetsService
+from services.identity.service.verdicts import VerdictsService
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.clock import SystemClock
 from services.kernel.feed.source import Source, own_source
 from services.kernel.log.database import transaction
-from services.kernel.log.log import read_all, read_heads
+from services.kernel.log.log import read_all, read_heads, read_partition
 from services.kernel.log.recorded import envelopes_of
 from services.kernel.process.runtime import make_kernel, open_pool
 from services.kernel.rpc.caller import acting_as, own_caller
-from services.kernel.views.checkpoint import Place, create_checkpoint
+from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
 from services.kernel.views.projection import fold
 
 _SOURCES = {"contact": "contacts", "deal": "deals", "message": "events"}
@@ -70,13 +72,30 @@ class RuleWorld:
                 await tx.execute(_ADVANCE, source, len(log))
                 await fold(tx, self.kernel.log, consumer, placed, self.kernel.views)
 
+    async def follow(self):
+        """Lets the live view follow the own log."""
+        pool = self.kernel.pool
+        after = (await read_positions(pool, "profiles"))["identity", 0]
+        batch = await read_partition(pool, 0, after=after)
+        if batch:
+            [consumer] = SERVICE.consumers
+            events = [consumer.event_types.decode(envelope) for envelope in batch]
+            async with transaction(pool) as tx:
+                await tx.execute(_ADVANCE, "identity", batch[-1].position)
+                await fold(tx, self.kernel.log, consumer, events, self.kernel.views)
+
+    async def cut(self, one, other):
+        """Somebody decides that two user ids are two persons'."""
+        judged = [Identifier(type="user_id", value=value) for value in (one, other)]
+        with acting_as(_caller("acme")):
+            request = CutIdentifiersRequest(one=judged[0], other=judged[1], reason="brothers")
+            await VerdictsService(self.kernel).CutIdentifiers(request, None)
+        await self.follow()
+
     async def ask(self, method, workspace="acme", **fields):
         """What the service answers to a call; of a rule set, that."""
-        caller = own_caller(
-            "api_keys/tests", clock=SystemClock(), scopes=frozenset({"*"}), workspace=workspace
-        )
         request = getattr(pb, f"{method}Request")(**fields)
-        with acting_as(caller):
+        with acting_as(_caller(workspace)):
             answer = await getattr(RuleSetsService(self.kernel), method)(request, None)
         return answer.rule_set if hasattr(answer, "rule_set") else answer
 
@@ -123,4 +142,7 @@ class RuleWorld:
         return read
 
 
-VIEW = RuleSetsView.name
+def _caller(workspace):
+    return own_caller(
+        "api_keys/tests", clock=SystemClock(), scopes=frozenset({"*"}), workspace=workspace
+    )

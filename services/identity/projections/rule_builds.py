@@ -209,6 +209,15 @@ async def claim(
     return Build(workspace, rule_set_id, row["epoch"], positions, row["failures"])
 
 
+async def forget_build(tx: Tx, workspace: str) -> None:
+    """Drops whatever is built for a workspace, with what it tells of people; others wait for it.
+
+    Who is at it learns that it is not his any longer; what is still wanted is built anew.
+    """
+    await tx.execute("delete from rule_builds.builds where workspace = $1", workspace)
+    await tx.execute(f'drop schema if exists "{schema_of(workspace)}" cascade')
+
+
 async def switch_rows(tx: Tx, workspace: str, built: str, live: str = "profiles") -> None:
     """Puts the rows of a workspace that were built in the place of the live ones.
 

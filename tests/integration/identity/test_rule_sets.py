@@ -8,8 +8,9 @@ import pytest
 from rapport.identity.v1.rule_sets_pb2 import ProfileShiftKind, RuleSetState
 from services.identity.__main__ import FACTS, SERVICE
 from services.identity.projections import ProfilesView
+from services.identity.projections.rule_builds import forget_build
 from services.identity.rules import DEFAULT, EMAIL, USER_ID
-from services.identity.upkeep import rule_building
+from services.identity.upkeep import rule_building, rule_switching
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.errors import FailedPrecondition, NotFound
 from services.kernel.log.database import transaction
@@ -183,6 +184,66 @@ async def test_a_discarded_rule_set_leaves_nothing_and_is_never_in_force(world):
     assert {known.name for known in in_force.rules.types} == set(DEFAULT.by_name)
     with pytest.raises(NotFound):
         await world.ask("GetRuleSet", workspace="other", name="ruleSets/two-users")
+
+
+async def test_what_people_decided_holds_under_any_rules(world):
+    facts = Facts()
+    for user in ("u1", "u2"):
+        await world.record(facts.identify(user_id=user, anonymous_id="a"))
+    await world.cut("u1", "u2")
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+
+    shown = await world.publish("ruleSets/two-users")
+
+    assert shown.shift.merged_count == 0
+    assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 2
+
+
+async def test_more_facts_than_fit_into_memory_are_folded(world, monkeypatch):
+    facts = Facts()
+    for user in ("u1", "u2", "u3"):
+        await world.record(facts.identify(user_id=user, anonymous_id="a"))
+    monkeypatch.setattr(ProfilesView, "events_in_bulk_max", 1)
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+
+    shown = await world.preview("ruleSets/two-users")
+
+    assert (shown.shift.profile_count_before, shown.shift.profile_count_after) == (3, 2)
+
+
+async def test_what_is_built_can_be_dropped_at_any_time_and_is_built_anew(world):
+    facts = Facts()
+    for user in ("u1", "u2"):
+        await world.record(facts.identify(user_id=user, anonymous_id="a"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.preview("ruleSets/two-users")
+    async with transaction(world.kernel.pool) as tx:
+        await forget_build(tx, "acme")
+
+    assert list((await world.ask("GetRuleSet", name="ruleSets/two-users")).examples) == []
+    await world.ask("PublishRuleSet", name="ruleSets/two-users")
+    await world.work()
+    assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 1
+
+
+async def test_a_rule_set_that_always_fails_is_given_up_with_its_reason(world, monkeypatch):
+    async def fail(*_):
+        raise ValueError("no such rule")
+
+    monkeypatch.setattr(rule_building.Builder, "level", fail)
+    monkeypatch.setattr(rule_switching, "TROUBLE_PAUSE_S", 0.0)
+    await world.draft("broken", STRICTER)
+    await world.ask("PreviewRuleSet", name="ruleSets/broken")
+    for _ in range(rule_switching.FAILURES_MAX):
+        with pytest.raises(ValueError, match="no such rule"):
+            await world.work()
+
+    found = await world.ask("GetRuleSet", name="ruleSets/broken")
+    assert (found.state, found.failure) == (
+        RuleSetState.RULE_SET_STATE_FAILED,
+        "ValueError: no such rule",
+    )
+    await world.work()
 
 
 class Killed(BaseException):
