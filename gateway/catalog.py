@@ -43,6 +43,7 @@ from rapport.identity.v1 import (
     match_runs_pb2,
     match_suggestions_pb2,
     rule_sets_pb2,
+    subject_exports_pb2,
     verdicts_pb2,
 )
 from rapport.identity.v1 import service_pb2 as identity_pb2
@@ -83,6 +84,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             match_suggestions_pb2.DESCRIPTOR.services_by_name["MatchSuggestionsService"],
             rule_sets_pb2.DESCRIPTOR.services_by_name["RuleSetsService"],
             consents_pb2.DESCRIPTOR.services_by_name["ConsentsService"],
+            subject_exports_pb2.DESCRIPTOR.services_by_name["SubjectExportsService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

@@ -24,6 +24,8 @@ from rapport.identity.v1 import (
     rule_sets_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
+    subject_exports_pb2,
+    subject_exports_pb2_grpc,
     verdicts_pb2,
     verdicts_pb2_grpc,
 )
@@ -40,6 +42,7 @@ from services.identity.service.identity import IdentityService
 from services.identity.service.match_runs import MatchRunsService
 from services.identity.service.match_suggestions import MatchSuggestionsService
 from services.identity.service.rule_sets import RuleSetsService
+from services.identity.service.subject_exports import OTHERS, SubjectExportsService
 from services.identity.service.verdicts import VerdictsService
 from services.identity.upkeep.match_running import MatchRunMetrics, MatchUpkeep
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
@@ -65,6 +68,7 @@ def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[An
 
 SERVICE = Service(
     name="identity",
+    may_ask=OTHERS,
     event_types=EventTypes(events_pb2),
     # What people decide about is read at once.
     views=(MatchRunsView(), MatchSuggestionsView(), RuleSetsView(), PurposesView()),
@@ -86,6 +90,7 @@ SERVICE = Service(
         served(match_suggestions_pb2, match_suggestions_pb2_grpc, MatchSuggestionsService(kernel)),
         served(rule_sets_pb2, rule_sets_pb2_grpc, RuleSetsService(kernel)),
         served(consents_pb2, consents_pb2_grpc, ConsentsService(kernel)),
+        served(subject_exports_pb2, subject_exports_pb2_grpc, SubjectExportsService(kernel)),
     ],
     background=background,
     tables=match_progress.TABLES + rule_builds.TABLES,

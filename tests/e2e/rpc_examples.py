@@ -357,6 +357,7 @@ COLLECTIONS = {
     "MatchSuggestionsService": "matchSuggestions",
     "RuleSetsService": "ruleSets",
     "ConsentsService": "profiles",
+    "SubjectExportsService": "profiles",
     "ArchivePurpose": "purposes",
     "GetPurpose": "purposes",
     "SegmentsService": "segments",

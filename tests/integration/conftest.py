@@ -108,6 +108,7 @@ async def start_service(
             config = ServiceConfig.from_env(
                 service.name,
                 peers=service.peers,
+                may_ask=service.may_ask,
                 environ={
                     "RAPPORT_DATABASE_URL": database_url or await database_of(service, partitions),
                     "RAPPORT_NATS_URL": nats_url,

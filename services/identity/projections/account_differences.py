@@ -33,20 +33,15 @@ order by 1, 2, 3
 """
 _NO_TRAITS = "(select * from {built}.account_traits where false) none"
 
-# What is built may be of one workspace alone, among many that live.
 _PROFILES = """
-with now as (
-    select * from {built}.memberships where $1::text is null or workspace = $1
-), before as (
-    select * from {live} where $1::text is null or workspace = $1
-)
 select distinct m.workspace, m.profile
 from (
-    (select * from now except select * from before)
+    (select * from {built}.memberships except select * from {live})
     union all
-    (select * from before except select * from now)
+    (select * from {live} except select * from {built}.memberships)
 ) m
 join {built}.profiles using (workspace, profile)
+where $1::text is null or m.workspace = $1
 order by 1, 2
 """
 _NO_MEMBERSHIPS = "(select * from {built}.memberships where false) none"

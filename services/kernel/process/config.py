@@ -69,9 +69,17 @@ class ServiceConfig(ProcessConfig):
 
     @classmethod
     def from_env(
-        cls, name: str, *, peers: Sequence[str] = (), environ: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        *,
+        peers: Sequence[str] = (),
+        may_ask: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> Self:
-        """Reads the environment of the service `name`, which needs the addresses of `peers`."""
+        """Reads the environment of the service `name`.
+
+        It needs the addresses of `peers`, and takes those of whom it `may_ask` if they are there.
+        """
         read = _Reader(os.environ if environ is None else environ)
         database_url = read.url("RAPPORT_DATABASE_URL", schemes=("postgresql", "postgres"))
         nats_url = read.url("RAPPORT_NATS_URL", schemes=("nats", "tls"))
@@ -79,7 +87,7 @@ class ServiceConfig(ProcessConfig):
         nats_replicas = read.whole(
             "RAPPORT_NATS_REPLICAS", default=1, least=1, most=NATS_REPLICAS_MAX
         )
-        common = read.common(peers)
+        common = read.common(peers, may_ask)
         read.complain()
         return cls(
             name=name,
@@ -165,8 +173,11 @@ class _Reader:
         if self._problems:
             raise ConfigError(self._problems)
 
-    def common(self, peers: Sequence[str]) -> _Common:
+    def common(self, peers: Sequence[str], may_ask: Sequence[str] = ()) -> _Common:
         addresses = {peer: self.address(f"RAPPORT_{peer.upper()}_ADDRESS") for peer in peers}
+        for peer in may_ask:
+            if address := self.address(f"RAPPORT_{peer.upper()}_ADDRESS", default=""):
+                addresses[peer] = address
         return _Common(
             grpc_address=self.address("RAPPORT_GRPC_ADDRESS"),
             metrics_address=self.address("RAPPORT_METRICS_ADDRESS"),

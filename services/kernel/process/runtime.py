@@ -44,6 +44,7 @@ from services.kernel.process.metrics import RpcMetrics, new_registry, probes
 from services.kernel.process.tasks import Tasks
 from services.kernel.process.web import WebServer
 from services.kernel.rpc.caller import CallerSigner
+from services.kernel.rpc.peers import Peers
 from services.kernel.rpc.pipeline import signed_caller
 from services.kernel.rpc.server import Served, Server
 from services.kernel.views.checkpoint import ADVANCED_CHANNEL
@@ -85,6 +86,7 @@ class Kernel:
     bell: Bell
     clock: Clock
     new_id: Callable[[], UUID]
+    peers: Peers | None = None  # only where it runs
     # 32 bytes for a label that only the platform can make, and makes again whenever it is asked.
     derive_key: Callable[[str], bytes]
     # The logs that its consumers read, for who reads them from the beginning; none in a tool.
@@ -98,7 +100,7 @@ class Service:
     `views` are read at once, `consumers` follow feeds; `background` makes coroutines that run
     until the end; `tables` are statements, repeatable, for what is neither log nor view.
     `holdings` is what it holds about people, `sweeping` makes coroutines that erase by themselves
-    what is too old.
+    what is too old. `may_ask` names whom it asks besides those it follows.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Service:
     sweeping: Callable[
         [Kernel, Erasing, CollectorRegistry], Iterable[Coroutine[Any, Any, None]]
     ] = lambda _kernel, _erasing, _registry: ()
+    may_ask: tuple[str, ...] = ()
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -216,11 +219,14 @@ async def running(
         feed = await stack.enter_async_context(
             FeedConnection(config.nats_url, name=f"rapport {service.name}")
         )
+        signer = CallerSigner(config.internal_secret, SystemClock())
+        peers = await stack.enter_async_context(Peers(config.peers, signer))
+        kernel = replace(kernel, peers=peers)
         erasing = subject_erasing(service, kernel, feed, config)
         server = Server(
             config.grpc_address,
             [*service.servicers(kernel), _log_service(pool), *(erasing.served if erasing else ())],
-            authenticate=signed_caller(CallerSigner(config.internal_secret, SystemClock())),
+            authenticate=signed_caller(signer),
             metrics=RpcMetrics(registry),
         )
         process = Running(kernel, server, Tasks(registry))
@@ -372,7 +378,7 @@ def main(service: Service) -> None:
     """`python -m services.<name>` serves; with words behind it, it operates (`kernel.operate`)."""
     from services.kernel.process import operate  # noqa: PLC0415, it imports this module
 
-    config = ServiceConfig.from_env(service.name, peers=service.peers)
+    config = ServiceConfig.from_env(service.name, peers=service.peers, may_ask=service.may_ask)
     telemetry.start_logging(service.name, log_format=config.log_format)
     _collect_garbage_rarely()
     if len(sys.argv) > 1:
