@@ -36,7 +36,7 @@ TOLD_SINCE = {
 
 async def led_to(database, envelopes):
     """What today's code makes of facts, one by one."""
-    [consumer] = SERVICE.consumers
+    consumer = SERVICE.consumers[0]
     told = []
     async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
         async with pool.acquire() as connection:

@@ -32,7 +32,7 @@ class Identity:
 
     async def happens(self, *events):
         """Applies events as one batch, as the consumer does."""
-        [consumer] = SERVICE.consumers
+        consumer = SERVICE.consumers[0]
         async with transaction(self.asked.kernel.pool) as tx:
             await fold(tx, self.asked.kernel.log, consumer, events)
 
