@@ -62,7 +62,7 @@ class Change:
     @property
     def stream(self) -> str:
         """The stream it is an event of."""
-        return f"account-{self.account}" if self.account else f"profile-{self.profile}"
+        return f"account-{self.account}" if self.account else stream_of(self.profile)
 
 
 def name_of(profile: str) -> str:

@@ -29,7 +29,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.js
 # Facts, and fields of facts, that the oldest of these releases did not tell.
 TOLD_SINCE = {
     *("rapport.identity.v1.ProfileIdentifiersChanged", "rapport.identity.v1.ProfileRecounted"),
-    *("kind", "resource", "source", "receiveTime", "account"),
+    *("kind", "resource", "source", "receiveTime", "createTime", "account"),
     *("rapport.identity.v1.AccountTraitsChanged", "rapport.identity.v1.ProfileMembershipsChanged"),
 }
 

@@ -1,7 +1,7 @@
 """What became of profiles is listed with its cause, and so is what people decided."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -159,17 +159,17 @@ async def test_whoever_decided_is_told_with_what_became_of_it(identity, facts):
 
 async def test_a_moment_is_answered_as_it_was_and_the_future_is_refused(identity, facts):
     await identity.happens(facts.track(anonymous_id="a1"), facts.track(user_id="u1"))
-    then = datetime.now(UTC)
+    then = SystemClock().now()
     await identity.happens(facts.identify(user_id="u1", anonymous_id="a1", traits={"plan": "pro"}))
 
     past = await identity.named("user_id:u1", read_time=timestamp_of(then))
-    now = await identity.named("user_id:u1", read_time=timestamp_of(datetime.now(UTC)))
+    now = await identity.named("user_id:u1", read_time=timestamp_of(SystemClock().now()))
     live = await identity.named("user_id:u1")
     assert ["user_id"] == [known.type for known in past.identifiers]
     assert ({}, 1) == (dict(past.traits), past.activity_count)
     assert (live.identifiers, live.name) == (now.identifiers, now.name)
     assert live.traits["plan"].value == now.traits["plan"].value
-    later = datetime.now(UTC) + timedelta(hours=1)
+    later = SystemClock().now() + timedelta(hours=1)
     with pytest.raises(InvalidArgument, match="future"):
         await identity.named("user_id:u1", read_time=timestamp_of(later))
 

@@ -14,10 +14,11 @@ from services.identity.projections import get_profile, list_profiles
 from services.identity.projections.history import HistoryView
 from services.identity.projections.past import get_profile_at
 from services.kernel.clock import FixedClock
-from services.kernel.errors import NotFound
+from services.kernel.errors import DeadlineExceeded, NotFound
 from services.kernel.log.database import transaction
 from services.kernel.log.log import read_all, read_heads
 from services.kernel.process.runtime import make_kernel, prepare_database
+from services.kernel.views import as_of, freshness
 from services.kernel.views.projection import fold
 from services.kernel.views.view import digest
 from tests.identity_world import DenseHistory, Facts, another_order, at, batches
@@ -184,3 +185,18 @@ async def test_a_workspace_has_a_past_of_its_own(ages):
 
     with pytest.raises(NotFound):
         await ages.at(theirs, "user_id:u1")
+
+
+async def test_a_moment_that_the_view_has_not_reached_is_waited_for(ages, monkeypatch):
+    monkeypatch.setattr(freshness, "WAIT_DEFAULT_S", 0.05)
+    behind = await ages.happens(Facts().track(user_id="u1"))
+
+    def read_up_to(moment):
+        kernel = ages.kernel
+        return as_of.read_up_to(kernel.pool, kernel.freshness, "identity", "history", moment)
+
+    await read_up_to(behind - timedelta(seconds=1))
+    with pytest.raises(DeadlineExceeded):
+        await read_up_to(behind)
+    with pytest.raises(DeadlineExceeded):
+        await read_up_to(None)
