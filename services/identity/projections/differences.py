@@ -208,7 +208,7 @@ class Difference:
     async def shifts(self) -> AsyncIterator[Change]:
         """Tells only which profiles come to be, part, merge and end."""
         async for row in self._rows(_CREATED):
-            yield created(row["profile"], self.origin(row["workspace"]))
+            yield created(row["profile"], row["create_time"], self.origin(row["workspace"]))
         async for change in self._by_profile(_MOVED, self._departures):
             yield change
 
