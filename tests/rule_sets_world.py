@@ -63,7 +63,7 @@ class RuleWorld:
         by_source = defaultdict(list)
         for event in events:
             by_source[_SOURCES[event.stream.partition("-")[0]]].append(event)
-        [consumer] = SERVICE.consumers
+        consumer = SERVICE.consumers[0]
         for source, some in by_source.items():
             log = self.logs[source]
             placed = [each._replace(position=len(log) + n) for n, each in enumerate(some, 1)]

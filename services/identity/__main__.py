@@ -16,6 +16,8 @@ from rapport.identity.v1 import (
     events_pb2,
     explanations_pb2,
     explanations_pb2_grpc,
+    history_pb2,
+    history_pb2_grpc,
     match_runs_pb2,
     match_runs_pb2_grpc,
     match_suggestions_pb2,
@@ -31,6 +33,7 @@ from rapport.identity.v1 import (
 )
 from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView, match_progress, rule_builds
+from services.identity.projections.history import HistoryView
 from services.identity.projections.match_runs import MatchRunsView
 from services.identity.projections.match_suggestions import MatchSuggestionsView
 from services.identity.projections.purposes import PurposesView
@@ -38,6 +41,7 @@ from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.service.accounts import AccountsService
 from services.identity.service.consents import ConsentsService
 from services.identity.service.explanations import ExplanationsService
+from services.identity.service.history import HistoryService
 from services.identity.service.identity import IdentityService
 from services.identity.service.match_runs import MatchRunsService
 from services.identity.service.match_suggestions import MatchSuggestionsService
@@ -80,12 +84,14 @@ SERVICE = Service(
             event_types=FACTS,
             policy=TellProfileChanges(),
         ),
+        Consumer(view=HistoryView(), sources=("identity",), event_types=EventTypes(events_pb2)),
     ),
     servicers=lambda kernel: [
         served(service_pb2, service_pb2_grpc, IdentityService(kernel)),
         served(verdicts_pb2, verdicts_pb2_grpc, VerdictsService(kernel)),
         served(explanations_pb2, explanations_pb2_grpc, ExplanationsService(kernel)),
         served(accounts_pb2, accounts_pb2_grpc, AccountsService(kernel)),
+        served(history_pb2, history_pb2_grpc, HistoryService(kernel)),
         served(match_runs_pb2, match_runs_pb2_grpc, MatchRunsService(kernel)),
         served(match_suggestions_pb2, match_suggestions_pb2_grpc, MatchSuggestionsService(kernel)),
         served(rule_sets_pb2, rule_sets_pb2_grpc, RuleSetsService(kernel)),

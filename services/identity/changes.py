@@ -62,7 +62,7 @@ class Change:
     @property
     def stream(self) -> str:
         """The stream it is an event of."""
-        return f"account-{self.account}" if self.account else f"profile-{self.profile}"
+        return f"account-{self.account}" if self.account else stream_of(self.profile)
 
 
 def name_of(profile: str) -> str:
@@ -70,17 +70,20 @@ def name_of(profile: str) -> str:
     return f"profiles/{profile}"
 
 
+def stream_of(profile: str) -> str:
+    """Returns the stream of a profile's facts."""
+    return f"profile-{profile}"
+
+
 def id_of(name: str) -> str:
     """`profiles/42` → `42`."""
     return name.partition("/")[2]
 
 
-def creations(
-    before: Mapping[str, str], after: Mapping[str, str], cause: Cause
-) -> Iterable[Change]:
-    """Tells which profiles came to be when atoms came from those `before` to those `after`."""
-    for profile in sorted(set(after.values()) - set(before.values())):
-        yield created(profile, cause(profile))
+def creations(wholes: Mapping[str, Whole], cause: Cause) -> Iterable[Change]:
+    """Tells which profiles came to be."""
+    for profile in sorted(wholes):
+        yield created(profile, wholes[profile][0], cause(profile))
 
 
 def identifier_changes(
@@ -139,9 +142,10 @@ def moves(
         yield from departures(profile, moved[profile], survivor, cause, is_ended=profile in ended)
 
 
-def created(profile: str, cause: Recorded | Origin) -> Change:
+def created(profile: str, create_time: datetime, cause: Recorded | Origin) -> Change:
     """Tells that a profile came to be."""
-    return Change(profile, ProfileCreated(profile=name_of(profile)), cause)
+    event = ProfileCreated(profile=name_of(profile), create_time=timestamp_of(create_time))
+    return Change(profile, event, cause)
 
 
 def departures(
@@ -203,7 +207,7 @@ class Done:
 
 
 def recounts(wholes: Mapping[str, Whole], cause: Cause) -> Iterable[Change]:
-    """Tells what profiles are as wholes whose atoms came or went, or lost facts."""
+    """Tells what profiles are as wholes where activities alone do not say so."""
     for profile in sorted(wholes):
         yield recounted(profile, wholes[profile], cause(profile))
 

@@ -41,8 +41,8 @@ def no_reader(*_: object) -> FeedReader:
 def projection_of(
     service: Service, pool: Pool, source: str, registry: CollectorRegistry, open_reader: Open
 ) -> Projection[Any]:
-    """The worker of a service's only consumer for a source."""
-    [consumer] = service.consumers
+    """The worker of a service's first consumer for a source."""
+    consumer = service.consumers[0]
     return Projection(
         pool=pool,
         log=make_kernel(pool, service, 1, SystemClock(), secret=b"").log,

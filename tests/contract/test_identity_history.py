@@ -29,14 +29,14 @@ HISTORIES = sorted((Path(__file__).parent / "histories" / "identity").glob("*.js
 # Facts, and fields of facts, that the oldest of these releases did not tell.
 TOLD_SINCE = {
     *("rapport.identity.v1.ProfileIdentifiersChanged", "rapport.identity.v1.ProfileRecounted"),
-    *("kind", "resource", "source", "receiveTime", "account"),
+    *("kind", "resource", "source", "receiveTime", "createTime", "account"),
     *("rapport.identity.v1.AccountTraitsChanged", "rapport.identity.v1.ProfileMembershipsChanged"),
 }
 
 
 async def led_to(database, envelopes):
     """What today's code makes of facts, one by one."""
-    [consumer] = SERVICE.consumers
+    consumer = SERVICE.consumers[0]
     told = []
     async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
         async with pool.acquire() as connection:

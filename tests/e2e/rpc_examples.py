@@ -352,6 +352,7 @@ COLLECTIONS = {
     "WebhooksService": "webhooks",
     "IdentityService": "profiles",
     "ExplanationsService": "profiles",
+    "HistoryService": "profiles",
     "AccountsService": "accounts",
     "MatchRunsService": "matchRuns",
     "MatchSuggestionsService": "matchSuggestions",

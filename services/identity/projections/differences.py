@@ -56,7 +56,7 @@ _COMING = ", a.kind, a.source, a.resource, a.receive_time, a.account"
 _GOING = ", null::text as account"
 
 _CREATED = """
-select b.workspace, b.profile from {built}.profiles b
+select b.workspace, b.profile, b.create_time from {built}.profiles b
 where ($1::text is null or b.workspace = $1) and not exists (
     select from {live}.profiles l where (l.workspace, l.profile) = (b.workspace, b.profile)
 )
@@ -184,7 +184,7 @@ class Difference:
         async for row in self._rows(_GONE, one=self.live, other=self.built, also=_GOING):
             yield _done(row).retracted(self.origin(row["workspace"]))
         async for row in self._rows(_CREATED):
-            yield created(row["profile"], self.origin(row["workspace"]))
+            yield created(row["profile"], row["create_time"], self.origin(row["workspace"]))
         async for change in self._by_profile(_RENAMED, self._renamed):
             yield change
         async for change in self._by_profile(_MOVED, self._departures):
@@ -208,7 +208,7 @@ class Difference:
     async def shifts(self) -> AsyncIterator[Change]:
         """Tells only which profiles come to be, part, merge and end."""
         async for row in self._rows(_CREATED):
-            yield created(row["profile"], self.origin(row["workspace"]))
+            yield created(row["profile"], row["create_time"], self.origin(row["workspace"]))
         async for change in self._by_profile(_MOVED, self._departures):
             yield change
 

@@ -62,10 +62,11 @@ _RULES = {
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What an answer names: values of nodes, verdicts by pair, activities, and refusals."""
+    """What an answer names: values and profiles of nodes, verdicts, activities and refusals."""
 
     rules: Rules
     values: Mapping[str, Named]
+    profiles: Mapping[str, str | None]
     verdicts: Mapping[Pair, Verdict]
     activities: Mapping[UUID, tuple[str, str]]
     refusals: Mapping[Pair, Refusal]
@@ -87,6 +88,8 @@ class _Told:
             is_link=edge.is_link,
             verdict=self.verdicts.get(edge.pair) if way.is_verdict else None,
             refusal=self.refusal(way) if way.is_rejected else None,
+            one_profile=_named(self.profiles.get(edge.strong)),
+            other_profile=_named(self.profiles.get(edge.weak)),
         )
 
     def refusal(self, way: Way) -> pb.Refusal:
@@ -173,11 +176,15 @@ async def explain_pair(
         relation = pb.PairRelation.PAIR_RELATION_ONE_PERSON
     return pb.ExplainPairResponse(
         relation=relation,
-        one_profile=name_of(profiles[0]) if profiles[0] else "",
-        other_profile=name_of(profiles[1]) if profiles[1] else "",
+        one_profile=_named(profiles[0]),
+        other_profile=_named(profiles[1]),
         path=[told.connection(way) for way in path or ()],
         verdict=told.verdicts.get(pair),
     )
+
+
+def _named(profile: str | None) -> str:
+    return name_of(profile) if profile else ""
 
 
 async def _survey(tx: Tx, rules: Rules, workspace: str, nodes: Collection[str]) -> Survey:
@@ -236,4 +243,4 @@ async def _told(
         else []
     )
     activities = {row["activity_id"]: (row["activity"], row["resource"]) for row in found}
-    return _Told(rules, values, verdicts, activities, refusals)
+    return _Told(rules, values, survey.profiles, verdicts, activities, refusals)

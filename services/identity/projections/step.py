@@ -69,8 +69,8 @@ class Step:
         traits_after = _merged(shaken_atoms, self.after, atoms_after, deals_after)
         changed = self._profiles_of(moved | {fact.atom for fact in self.news})
         wholes = await self._save_profiles(tx, schema, changed, traits_after)
-        lost = {fact.atom for fact in self.news if isinstance(fact, Lost)}
-        regrouped = self._profiles_of(moved | lost) & wholes.keys()
+        regrouped = self._profiles_of(moved | self._begun_anew()) & wholes.keys()
+        new = wholes.keys() - set(self.before.values())
         causes = self._causes()
 
         def cause_of(node: str) -> Recorded:
@@ -83,13 +83,27 @@ class Step:
             cause = spoke.get(profile) or cause_of(profile)
             old = traits_before.get(profile, {})
             became += changes.trait_changes(profile, old, traits_after[profile], cause)
-        return self._moves(cause_of), became
+        return self._moves({each: wholes[each] for each in new}, cause_of), became
 
-    def _moves(self, cause: Cause) -> list[Change]:
+    def _begun_anew(self) -> set[str]:
+        """Returns the atoms that lost facts, or are known since earlier than before."""
+        known = self.touched.atoms
+        return {
+            fact.atom
+            for fact in self.news
+            if isinstance(fact, Lost)
+            or (
+                isinstance(fact, Fact)
+                and fact.key == known[fact.atom].first_key
+                and self.before.get(fact.atom) == fact.atom
+            )
+        }
+
+    def _moves(self, new: Mapping[str, Whole], cause: Cause) -> list[Change]:
         """Tells what moved: profiles come to be first, and end when they have nothing left."""
         touched = self.touched
         return [
-            *changes.creations(self.before, self.after, cause),
+            *changes.creations(new, cause),
             *changes.identifier_changes(touched.types, touched.profiles, self.leads_to, cause),
             *changes.moves(self.before, self.after, self.leads_to, cause),
         ]

@@ -30,9 +30,12 @@ from services.identity.projections import (
     list_profiles,
     list_timeline,
 )
+from services.identity.projections.history import HistoryView
+from services.identity.projections.past import get_profile_at
 from services.identity.service.watching import Watching
 from services.kernel.process.runtime import Kernel
 from services.kernel.rpc.caller import current_caller
+from services.kernel.views.as_of import read_moment, read_up_to
 
 
 class IdentityService(IdentityServiceServicer):
@@ -42,8 +45,15 @@ class IdentityService(IdentityServiceServicer):
         self._kernel = kernel
 
     async def GetProfile(self, request: GetProfileRequest, _: Any) -> GetProfileResponse:
-        workspace = await self._fresh_workspace(request.read_token)
-        profile = await get_profile(self._kernel.pool, workspace, request.name)
+        kernel, workspace = self._kernel, await self._fresh_workspace(request.read_token)
+        moment = await read_moment(kernel.pool, kernel.clock, request)
+        if moment is None:
+            profile = await get_profile(kernel.pool, workspace, request.name)
+        else:
+            await read_up_to(
+                kernel.pool, kernel.freshness, kernel.log.service, HistoryView.name, moment
+            )
+            profile = await get_profile_at(kernel.pool, workspace, request.name, moment)
         return GetProfileResponse(profile=profile)
 
     async def BatchGetProfiles(

@@ -12,6 +12,8 @@ from rapport.identity.v1.service_pb2 import Identifier as Named
 from rapport.identity.v1.verdicts_pb2_grpc import VerdictsServiceServicer
 from services.identity.decider import Command, Judged, State, decider_about
 from services.identity.identifiers import Identifier, identifier
+from services.identity.projections.history import HistoryView
+from services.identity.projections.history_entries import list_verdicts
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.projections.verdicts import count_others
 from services.identity.rules import Rules
@@ -45,6 +47,17 @@ class VerdictsService(VerdictsServiceServicer):
         self, request: pb.ClearVerdictRequest, _: Any
     ) -> pb.ClearVerdictResponse:
         return await self._execute(request, pb.ClearVerdictResponse)
+
+    async def ListVerdicts(
+        self, request: pb.ListVerdictsRequest, _: Any
+    ) -> pb.ListVerdictsResponse:
+        kernel, workspace = self._kernel, current_caller().workspace
+        on = None
+        if request.HasField("identifier"):
+            rules = await rules_of(kernel.pool, workspace)
+            on = identified(rules, workspace, request.identifier, "identifier")
+        await kernel.freshness.wait(HistoryView.name, request.read_token)
+        return await list_verdicts(kernel.pool, workspace, request, on)
 
     async def _execute(self, command: Command, response: Callable[..., M]) -> M:
         """Executes a command on the verdict on two identifiers."""

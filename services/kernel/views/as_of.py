@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from services.kernel.errors import InvalidArgument
 from services.kernel.log.recorded import utc
+from services.kernel.log.tokens import encode_write_token
+from services.kernel.views.checkpoint import LIVE_GENERATION
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from services.kernel.clock import Clock
+    from services.kernel.views.freshness import Freshness
 
 _HEADS = """
 select min(record_time) >= $1 as is_sealed, max(record_time) >= $1 as is_recorded
@@ -34,6 +37,16 @@ from (
 where h.partition = unsealed.partition
 """
 
+
+# What a view of the own log has not read of it up to a moment; a moment not said is the last one.
+_UNREAD = f"""
+select h.partition, h.position from kernel.heads h
+left join kernel.checkpoints c on c.consumer = $1 and c.generation = {LIVE_GENERATION}
+    and c.source = $2 and c.partition = h.partition
+join kernel.events next on next.partition = h.partition
+    and next.position = coalesce(c.position, 0) + 1
+where $3::timestamptz is null or next.record_time <= $3
+"""
 
 _LATEST = "select greatest(max(record_time), 'epoch') from kernel.heads"
 
@@ -56,6 +69,19 @@ async def read_moment(pool: Pool, clock: Clock, request: DatedRequest) -> dateti
     if not request.HasField("read_time"):
         return None
     return await sealed(pool, clock, request.read_time, "read_time")
+
+
+async def read_up_to(
+    pool: Pool, freshness: Freshness, service: str, view: str, moment: datetime | None
+) -> None:
+    """Return when a view of the own log has read it up to a sealed moment, or as far as it goes.
+
+    Raises DeadlineExceeded (VIEW_BEHIND) when the caller's time is over first.
+    """
+    unread = await pool.fetch(_UNREAD, view, service, moment)
+    if unread:
+        positions = {row["partition"]: row["position"] for row in unread}
+        await freshness.wait(view, encode_write_token(service, positions))
 
 
 async def present(pool: Pool, clock: Clock) -> datetime:

@@ -161,6 +161,9 @@ async def test_a_profile_shows_what_it_is_made_of(people, facts):
     ]
     assert steps(found.connections) == [(USER, EMAIL, True), (USER, BROWSER, True)]
     assert steps(found.refused) == [(OTHER, BROWSER, False)]
+    [refused] = found.refused
+    assert refused.one_profile == (await people.profile("user_id:u2")).name
+    assert refused.other_profile == found.profile
     assert [verdict.kind for verdict in found.verdicts] == [VerdictKind.VERDICT_KIND_LINK]
     assert found.left_out_count == 0
 

@@ -4,6 +4,7 @@ import json
 import random
 from collections import defaultdict
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -26,6 +27,7 @@ WORKSPACES = 40
 FACTS = 40
 # A seed, and how much of its histories takes facts back and are verdicts; all others are 18.
 CROWDS = ((0, 0, 0), (1, 6, 3), (2, 12, 12))
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Reader:
@@ -49,6 +51,7 @@ class Reader:
             case events_pb2.ProfileCreated():
                 assert event.profile not in self.profiles
                 self.profiles.add(event.profile)
+                self.wholes[event.profile] = utc(event.create_time), LONG_AGO, 0
             case events_pb2.ProfileIdentifiersChanged():
                 self._rename(event)
             case events_pb2.ProfileRecounted():
@@ -71,12 +74,8 @@ class Reader:
                 assert old == event.profile
                 assert event.activity_id not in self.activities[event.atom]
                 self.activities[event.atom].add(event.activity_id)
-                received, occurred = utc(event.receive_time), utc(event.occur_time)
-                begun, last, count = self.wholes.get(event.profile, (received, occurred, 0))
-                self.wholes[event.profile] = (
-                    *(min(begun, received), max(last, occurred)),
-                    count + 1,
-                )
+                begun, last, count = self.wholes[event.profile]
+                self.wholes[event.profile] = begun, max(last, utc(event.occur_time)), count + 1
             case events_pb2.ProfileActivityRetracted():
                 assert self.profile_of[event.atom] == event.profile
                 self.activities[event.atom].remove(event.activity_id)

@@ -33,7 +33,7 @@ async def identity_database(postgres):
 @pytest.fixture
 async def people(start_service, identity_database):
     """Events, and identity that listens to nobody else."""
-    [consumer] = IDENTITY.consumers
+    consumer = IDENTITY.consumers[0]
     listens = dataclasses.replace(consumer, sources=("events",))
     service = dataclasses.replace(IDENTITY, consumers=(listens,))
     events = await start_service(EVENTS)

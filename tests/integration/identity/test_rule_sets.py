@@ -107,7 +107,7 @@ async def test_a_rebuild_follows_the_rules_in_force(world):
     await world.record(facts.identify(user_id="u2", anonymous_id="a", traits={"email": "b@x.com"}))
     await world.draft("two-users", with_type(USER_ID, limit=2))
     await world.publish("ruleSets/two-users")
-    [consumer] = SERVICE.consumers
+    consumer = SERVICE.consumers[0]
     kernel = world.kernel
     readers = {name: source.read for name, source in kernel.sources.items()}
     rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)

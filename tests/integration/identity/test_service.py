@@ -222,7 +222,7 @@ async def append(service, message_id, fact):
 
 async def rebuilt(platform):
     """Builds identity's view beside the live one, swaps it in; answers how they compare."""
-    [consumer] = IDENTITY.consumers
+    consumer = IDENTITY.consumers[0]
     readers = {name: _reader(platform[name]) for name in consumer.sources}
     kernel = platform["identity"].kernel
     rebuild = Rebuild.of_consumer(kernel.pool, kernel.log, consumer, readers)

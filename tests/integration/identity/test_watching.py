@@ -10,11 +10,13 @@ from rapport.identity.v1 import service_pb2 as pb
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from services.identity.__main__ import SERVICE
 from services.identity.service import watching
+from services.kernel.clock import SystemClock
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.database import transaction
 from services.kernel.log.tokens import encode_write_token
+from services.kernel.process.runtime import prepare_database
 from services.kernel.views.projection import fold
-from tests.identity_world import Facts, create
+from tests.identity_world import Facts
 
 WITHIN_S = 10.0
 CHANGED, UNMATCHED, ABSORBED, REMOVED = (
@@ -32,7 +34,7 @@ class Identity:
 
     async def happens(self, *events):
         """Applies events as one batch, as the consumer does."""
-        [consumer] = SERVICE.consumers
+        consumer = SERVICE.consumers[0]
         async with transaction(self.asked.kernel.pool) as tx:
             await fold(tx, self.asked.kernel.log, consumer, events)
 
@@ -69,8 +71,7 @@ class Watch:
 @pytest.fixture
 async def identity(start_service):
     asked = await start_service(replace(SERVICE, consumers=()))
-    async with asked.kernel.pool.acquire() as connection:
-        await create(connection, "profiles")
+    await prepare_database(asked.kernel.pool, SERVICE, 1, SystemClock())
     return Identity(asked)
 
 

@@ -11,17 +11,20 @@ from services.identity.traits import Said
 
 CAUSE = object()
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOON_TOLD = "2026-01-01T12:00:00Z"
 
 
 def told(before, after, leads_to=None):
     """The events of moves, short; a node that is no atom leads nowhere unless told."""
     found = []
     leads_to = {**after, **(leads_to or {})}
+    new = dict.fromkeys(set(after.values()) - set(before.values()), (NOON, NOON, 1))
     for change in [
-        *creations(before, after, lambda _: CAUSE),
+        *creations(new, lambda _: CAUSE),
         *moves(before, after, leads_to, lambda _: CAUSE),
     ]:
         said = MessageToDict(change.event)
+        assert said.pop("createTime", NOON_TOLD) == NOON_TOLD
         found.append((change.event.DESCRIPTOR.name, change.profile, *said.values()))
     return found
 
