@@ -28,6 +28,7 @@ from rapport.events.v1 import (
     orders_pb2,
     products_pb2,
     quarantine_pb2,
+    retention_pb2,
     sources_pb2,
     suppressions_pb2,
     tracking_plans_pb2,
@@ -75,6 +76,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             transformations_pb2.DESCRIPTOR.services_by_name["TransformationsService"],
             imports_pb2.DESCRIPTOR.services_by_name["ImportsService"],
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhooksService"],
+            retention_pb2.DESCRIPTOR.services_by_name["RetentionService"],
         ),
         "identity": (
             identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],

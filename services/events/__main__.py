@@ -15,6 +15,8 @@ from rapport.events.v1 import (
     products_pb2_grpc,
     quarantine_pb2,
     quarantine_pb2_grpc,
+    retention_pb2,
+    retention_pb2_grpc,
     service_pb2,
     service_pb2_grpc,
     sources_pb2,
@@ -39,6 +41,7 @@ from services.events.projections.customer_events import SOURCE, VIEW
 from services.events.projections.doors import Doors
 from services.events.projections.imports import ImportsView
 from services.events.projections.quarantine import QuarantineView
+from services.events.projections.retention_rules import RetentionRulesView
 from services.events.projections.sources import SourcesView
 from services.events.projections.suppressions import SuppressionsView
 from services.events.projections.tracking_plans import TrackingPlansView
@@ -49,6 +52,7 @@ from services.events.service.commerce import OrdersService, ProductsService
 from services.events.service.customer_events import EventsService
 from services.events.service.imports import ImportsService
 from services.events.service.quarantine import QuarantineService
+from services.events.service.retention import RetentionService
 from services.events.service.sources import SourcesService, WriteKeysService
 from services.events.service.suppressions import SuppressionsService
 from services.events.service.tracking_plans import TrackingPlansService
@@ -58,6 +62,7 @@ from services.events.service.webhooks import WebhooksService
 from services.events.upkeep.gauges import EventsGauges, GaugesUpkeep
 from services.events.upkeep.holdings import EventsHoldings
 from services.events.upkeep.importing import IMPORTS_AT_ONCE_MAX, ImportMetrics, ImportUpkeep
+from services.events.upkeep.retaining import RetentionMetrics, RetentionUpkeep
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import Served, served
@@ -65,6 +70,8 @@ from services.kernel.views.projection import Consumer
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+    from services.kernel.erasing.erasing import Erasing
 
 EVENT_TYPES = EventTypes(events_pb2)
 
@@ -85,6 +92,7 @@ def servicers(kernel: Kernel) -> tuple[Served, ...]:
             transformations_pb2, transformations_pb2_grpc, TransformationsService(kernel, doors)
         ),
         served(imports_pb2, imports_pb2_grpc, ImportsService(kernel)),
+        served(retention_pb2, retention_pb2_grpc, RetentionService(kernel)),
         served(write_keys_pb2, write_keys_pb2_grpc, WriteKeysService(kernel)),
         served(webhooks_pb2, webhooks_pb2_grpc, WebhooksService(kernel)),
         served(
@@ -103,6 +111,13 @@ def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[An
     return [gauges.run(), *(imports.run() for _ in range(IMPORTS_AT_ONCE_MAX))]
 
 
+def sweeping(
+    kernel: Kernel, erasing: Erasing, registry: CollectorRegistry
+) -> list[Coroutine[Any, Any, None]]:
+    """What the service erases by itself."""
+    return [RetentionUpkeep(kernel, erasing, RetentionMetrics(registry)).run()]
+
+
 SERVICE = Service(
     name=SOURCE,
     event_types=EVENT_TYPES,
@@ -116,6 +131,7 @@ SERVICE = Service(
         TransformationsView(),
         ImportsView(),
         WebhooksView(),
+        RetentionRulesView(),
     ),
     consumers=(
         Consumer(VIEW, sources=(SOURCE,), event_types=EVENT_TYPES),
@@ -125,6 +141,7 @@ SERVICE = Service(
     background=background,
     tables=TURNED_AWAY_TABLES + uploads.TABLES + importing.TABLES + sought.TABLES,
     holdings=EventsHoldings,
+    sweeping=sweeping,
 )
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from services.events.__main__ import EVENT_TYPES
 from services.events.deciders import (
     import_job,
     product,
+    retention_rule,
     source,
     suppression,
     tracking_plan,
@@ -38,6 +39,7 @@ DECIDERS = {
     for decider in (
         import_job.DECIDER,
         product.DECIDER,
+        retention_rule.DECIDER,
         source.DECIDER,
         suppression.DECIDER,
         tracking_plan.DECIDER,

@@ -156,6 +156,14 @@ TRANSFORMATION = (
     "events.v1.TransformationsService/CreateTransformation",
     {"transformation_id": "{id}", "display_name": "A transformation", "settings": CHANGES},
 )
+RETENTION_RULE = (
+    "events.v1.RetentionService/CreateRetentionRule",
+    {
+        "retention_rule_id": "{id}",
+        "display_name": "A rule",
+        "settings": {"event_name": "Never Sent", "keep_days": 3650},
+    },
+)
 IMPORT = (
     "events.v1.ImportsService/CreateImport",
     {
@@ -311,6 +319,13 @@ EXAMPLES = {
         ("events.v1.TransformationsService/EnableTransformation", {"name": "transformations/{id}"}),
         {"name": "transformations/{id}"},
     ],
+    "CreateRetentionRule": [RETENTION_RULE],
+    "EnableRetentionRule": [RETENTION_RULE, {"name": "retentionRules/{id}"}],
+    "DisableRetentionRule": [
+        RETENTION_RULE,
+        ("events.v1.RetentionService/EnableRetentionRule", {"name": "retentionRules/{id}"}),
+        {"name": "retentionRules/{id}"},
+    ],
     "CreateWebhook": [WEBHOOK],
     "ConfigureWebhook": [
         WEBHOOK,
@@ -349,6 +364,7 @@ COLLECTIONS = {
     "OrdersService": "orders",
     "TrackingPlansService": "trackingPlans",
     "TransformationsService": "transformations",
+    "RetentionService": "retentionRules",
     "WebhooksService": "webhooks",
     "IdentityService": "profiles",
     "ExplanationsService": "profiles",

@@ -75,6 +75,14 @@ where partition = $1 and position > $2 and position <= $3 and workspace = $4
 order by position
 """
 
+_LAST_WORDS = f"""
+{_LOOK.replace("kernel.events", "kernel.events e").partition("order by")[0]} and not exists (
+    select from kernel.events later
+    where later.workspace = e.workspace and later.stream = e.stream and later.version > e.version
+)
+order by position
+"""
+
 _FIRST_TOO_YOUNG = """
 select min(position) from kernel.events
 where partition = $1 and position > $2 and position <= $3 and record_time >= $4
@@ -105,6 +113,18 @@ from unnest($1::text[], $2::text[]) asked (workspace, stream)
 join kernel.events e using (workspace, stream)
 where e.erasure is null
 order by e.partition, e.position
+"""
+
+# What was erased otherwise, or about which there is a later word.
+_DROP_YOUNGER = """
+delete from erasing.found f using kernel.events e
+where f.workspace = $1 and f.look = $2
+    and (e.partition, e.position) = (f.partition, f.position)
+    and (e.erasure is not null or exists (
+        select from kernel.events later
+        where later.workspace = e.workspace and later.stream = e.stream
+            and later.record_time >= $3
+    ))
 """
 
 _HAS_FOUND = "select exists (select from erasing.found where workspace = $1 and look = $2)"
@@ -169,6 +189,12 @@ async def read_stretch(connection: Tx | Pool, workspace: str, stretch: Stretch) 
     return [envelope_of(row) for row in await connection.fetch(_LOOK, *stretch, workspace)]
 
 
+async def read_last_words(pool: Pool, workspace: str, stretch: Stretch) -> list[Envelope]:
+    """Those events of a piece of the log that are the last of their messages."""
+    rows = await pool.fetch(_LAST_WORDS, *stretch, workspace)
+    return [envelope_of(row) for row in rows]
+
+
 async def read_streams(
     connection: Tx | Pool, workspace: str, streams: Sequence[str]
 ) -> list[Envelope]:
@@ -192,6 +218,11 @@ async def found_streams(pool: Pool, workspace: str, look: str, limit: int) -> li
     """All events of the next streams in which something was found, a stream as a whole."""
     streams = await pool.fetch(_STREAMS, workspace, look, limit)
     return await read_streams(pool, workspace, [row["stream"] for row in streams])
+
+
+async def drop_younger(pool: Pool, workspace: str, look: str, until: datetime) -> None:
+    """Drops of what was found that of which anything was recorded since a moment."""
+    await pool.execute(_DROP_YOUNGER, workspace, look, until)
 
 
 async def has_found(pool: Pool, workspace: str, look: str) -> bool:

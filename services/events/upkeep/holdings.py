@@ -30,10 +30,12 @@ from services.events.naming import names
 from services.events.projections import counts, erased, importing, sought
 from services.events.projections.doors import RULES_AGE_S_MAX
 from services.events.receipts import erased_stream_of, message_id_of, stream_of
+from services.events.retention import MESSAGES
 from services.events.upkeep.erasing_files import erase_in_files
 from services.kernel.erasing import tombstones
 from services.kernel.erasing.holdings import Gone
 from services.kernel.erasing.subjects import hash_of
+from services.kernel.errors import Aborted
 from services.kernel.log.database import transaction
 from services.kernel.log.log import Append, NewEvent, Origin
 from services.kernel.log.recorded import short_type, timestamp_of, utc
@@ -58,7 +60,7 @@ PAUSE_S = 0.25
 # All doors know of an erasure by then, and no clock of ours is further behind.
 DOORS_HEAR_S = RULES_AGE_S_MAX + 0.5
 
-CUSTOMER_EVENTS, ANONYMISED = "customer events", "anonymised customer events"
+ANONYMISED = "anonymised customer events"
 ROW_ERRORS, NAMES_TURNED_AWAY = "row errors of imports", "names of what was turned away"
 
 
@@ -75,7 +77,7 @@ class EventsHoldings:
         now = self._kernel.clock.now()
         begun = await sought.begin(pool, erasure.workspace, erasure.name, _mark_of(erasure), now)
         # From then on all that comes is received later, and judged by who knows of the erasure.
-        until = max(erasure.key.receive_time, _heard(begun))
+        until = max(erasure.key.receive_time, heard(begun))
         if now > until:
             await tombstones.seal_received(pool, until)
             await sought.end(pool, erasure.workspace, erasure.name)
@@ -89,6 +91,9 @@ class EventsHoldings:
 
     async def find(self, pool: Pool, erasure: Erasure, limit: int) -> Sequence[Envelope]:
         """The next messages that go, each with all that became of it."""
+        if erasure.is_by_age:
+            until = erasure.key.receive_time
+            await sought.drop_younger(pool, erasure.workspace, look_of(erasure), until)
         return await sought.found_streams(pool, erasure.workspace, look_of(erasure), limit)
 
     async def forget(self, tx: Tx, erasure: Erasure, events: Sequence[Recorded]) -> Gone:
@@ -101,6 +106,8 @@ class EventsHoldings:
             for envelope in await sought.read_streams(tx, workspace, streams)
             if UUID(envelope.event_id) not in known
         ]
+        if since and erasure.is_by_age:
+            raise Aborted.conflict("something came to a message that was old enough to go")
         events = [*events, *self._kernel.event_types.decode_all(since)]
         await erased.forget(tx, workspace, events)
         places = [(event.partition, event.position) for event in events]
@@ -109,7 +116,7 @@ class EventsHoldings:
         gone = Gone(
             events=since,
             renamed={name: erased_stream_of(key, message_id_of(name)) for name in streams},
-            counts=Counter({CUSTOMER_EVENTS: len(streams)}),
+            counts=Counter({MESSAGES: len(streams)}),
         )
         gone.appends += self._told(erasure, events)
         if erasure.anonymises:
@@ -140,7 +147,7 @@ class EventsHoldings:
         streams: set[str] = set()
         async for events in self._named(pool, subject):
             streams.update(event.stream for event in events)
-        return Gone(counts=Counter({CUSTOMER_EVENTS: len(streams)}))
+        return Gone(counts=Counter({MESSAGES: len(streams)}))
 
     async def export(self, pool: Pool, subject: Subject) -> AsyncIterator[Sequence[SubjectRecord]]:
         """Every customer event that names a person, whatever became of it."""
@@ -226,7 +233,8 @@ def look_of(erasure: Erasure) -> str:
     return erasure.name.partition("@")[0]
 
 
-def _heard(begun: datetime) -> datetime:
+def heard(begun: datetime) -> datetime:
+    """When every door knows of an erasure that began then."""
     return begun + timedelta(seconds=DOORS_HEAR_S)
 
 

@@ -76,6 +76,12 @@ order by erasure limit $3
 
 _LIST_ALL = f"select {_COLUMNS} from kernel.erasures order by workspace, erasure limit $1"
 
+_UNFINISHED = f"""
+select {_COLUMNS} from kernel.erasures
+where workspace = $1 and starts_with(erasure, $2) and stage <> {ERASURE_STAGE_FINISHED}
+order by erasure
+"""
+
 _SAVE = """
 update kernel.erasures
 set stage = $3, counts = $4, also = $5, feed_partition = $6, feed_position = $7,
@@ -179,6 +185,11 @@ async def save(tx: Tx, progress: Progress) -> None:
 async def list_erasures(pool: Pool, workspace: str, after: str) -> list[Progress]:
     """Erasures of people of a workspace in the order of their names; by age nobody is known."""
     return [_progress(row) for row in await pool.fetch(_LIST, workspace, after, LISTED_MAX)]
+
+
+async def unfinished(pool: Pool, workspace: str, prefix: str) -> list[Progress]:
+    """Erasures of a workspace whose names begin so, and of which something is left to do."""
+    return [_progress(row) for row in await pool.fetch(_UNFINISHED, workspace, prefix)]
 
 
 async def all_erasures(pool: Pool, limit: int = 1_000) -> list[Progress]:

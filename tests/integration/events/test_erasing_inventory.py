@@ -64,6 +64,7 @@ FATES = {
     "tracking_plans.tracking_plans": {STAFF: "tracking_plan_id display_name draft published"},
     "tracking_plans.versions": {STAFF: "tracking_plan_id content"},
     "transformations.transformations": {STAFF: "transformation_id display_name settings"},
+    "retention_rules.retention_rules": {STAFF: "retention_rule_id display_name settings"},
     "webhooks.webhooks": {
         STAFF: "webhook_id display_name source signature mapping",
         OURS: "address_id secret_id",
