@@ -6,6 +6,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from rapport.events.v1.sources_pb2 import CreateSourceResponse
 from rapport.identity.v1.subject_exports_pb2 import ExportSubjectDataRequest
 from rapport.identity.v1.subject_exports_pb2_grpc import SubjectExportsServiceStub
 from services.kernel.testing import eventually
@@ -20,6 +21,7 @@ TOLD = {
     ("contacts", "log", "ContactCreated"),
     ("contacts", "log", "ContactRenamed"),
     ("deals", "log", "DealOpened"),
+    ("events", "log", "CustomerEventQuarantined"),
     ("events", "log", "CustomerEventRecorded"),
     ("identity", "consents", "ConsentWord"),
     ("identity", "log", "ConsentGranted"),
@@ -71,7 +73,35 @@ async def say_everything(caller, door, marker):
             {"type": "group", "userId": ada, "groupId": marker, "traits": {"said": marker}},
         ]
     )
+    write_key = await quarantining(caller, ada)
+    odd = {"type": "track", "userId": ada, "event": "Odd", "properties": {"said": marker}}
+    answer = await door.track([odd], write_key=write_key)
+    assert ["quarantined"] == [receipt["outcome"] for receipt in answer["receipts"]]
     return email
+
+
+async def quarantining(caller, name):
+    """The write key of a source all of whose track calls wait in quarantine."""
+    plan = {"name": f"trackingPlans/{name}"}
+    for path, fields in (
+        (
+            "CreateTrackingPlan",
+            {
+                "tracking_plan_id": name,
+                "display_name": "Nothing",
+                "content": {"unplanned_policy": "VIOLATION_POLICY_QUARANTINE"},
+            },
+        ),
+        ("PublishTrackingPlan", plan),
+    ):
+        await caller.call(f"/rapport.events.v1.TrackingPlansService/{path}", fields)
+    source = {
+        "source_id": name,
+        "display_name": "Odd",
+        "settings": {"tracking_plan": plan["name"]},
+    }
+    created = await caller.call("/rapport.events.v1.SourcesService/CreateSource", source)
+    return CreateSourceResponse.FromString(created).write_key
 
 
 async def exported(platform, door, email):
