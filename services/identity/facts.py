@@ -32,6 +32,7 @@ from services.identity.graph import Edge
 from services.identity.identifiers import Group, Identifier, group, identifier
 from services.identity.preferences import granted_categories
 from services.identity.rules import ANONYMOUS_ID, CONTACT_ID, EMAIL, PHONE, USER_ID, Rules
+from services.identity.sent_ids import sent_ids
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
 from services.kernel.log.recorded import Recorded, utc
 
@@ -62,6 +63,7 @@ _READABLE = {
     _ACCOUNT: "Account Described",
 }
 _GROUP_LEFT = "Group Left"
+_OF_CONTEXT = ("traits", "consent", "externalIds", "device", "groupId")
 # Their traits are what they say, whoever it is about.
 _DESCRIBING = frozenset({_IDENTIFY, _GROUP, _ACCOUNT})
 
@@ -167,12 +169,14 @@ def _customer_event(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fac
     sent: CustomerEvent = recorded.customer_event
     received, occurred = times_of(event, sent)
     properties = read_object(sent.properties) if _mentions(sent.properties, EMAIL) else {}
-    context = read_object(sent.context) if _tells_more(sent.context) else {}
+    context = read_object(sent.context) if _mentions(sent.context, *_OF_CONTEXT) else {}
     of_context = read_object(context.get("traits", b"{}"))
     said = {}
     if sent.type == _IDENTIFY:
         said = {**of_context, **read_object(sent.traits)}
     raw = [(USER_ID, sent.user_id), (ANONYMOUS_ID, sent.anonymous_id)]
+    if context:
+        raw += sent_ids(context)
     # What an account is like, mail address and all, is no matter of who told of it.
     if sent.type != _ACCOUNT and (said or of_context or properties):
         raw += [(EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties)]
@@ -320,14 +324,9 @@ def _live(rules: Rules, workspace: str, raw: list[tuple[str, str]]) -> tuple[Ide
     return tuple(sorted(known for known in found if known is not None))
 
 
-def _tells_more(context: str) -> bool:
-    """Tells whether a context may say traits, consent, or the group that something was done in."""
-    return any(_mentions(context, name) for name in ("traits", "consent", "groupId"))
-
-
-def _mentions(text: str, name: str) -> bool:
-    """Tells whether it is worth parsing: an object without the word has no such field."""
-    return name in text or "\\u" in text
+def _mentions(text: str, *names: str) -> bool:
+    """Tells whether it is worth parsing: an object without the words has no such field."""
+    return any(name in text for name in names) or "\\u" in text
 
 
 _OF_CONTACTS: dict[type[Message], str] = {

@@ -7,17 +7,23 @@ every rebuild, different in every workspace, and no text that a log or a feed mu
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+import idna
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberFormat
+
 from services.identity.rules import (
     BLOCKED_VALUES,
     CONTACT_ID,
     EMAIL,
     PHONE,
+    IdentifierType,
     Rules,
 )
 
@@ -25,12 +31,16 @@ GROUP_ID = "group_id"
 
 NODE_BYTES = 16
 PHONE_DIGITS_MIN = 5
+# A longer value is what somebody put into the wrong field.
+VALUE_CHARACTERS_MAX = 1_000
 WORKSPACE_KEYS_MAX = 10_000
 IDENTIFIERS_REMEMBERED_MAX = 50_000
+BLOCKERS_REMEMBERED_MAX = 1_000
 
 _ONLY_ZEROS = re.compile(r"[+\-0]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _NO_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
+_WHOLE = re.compile(r"(-?[0-9]+)\.0+", re.ASCII)
 
 
 class Identifier(NamedTuple):
@@ -62,16 +72,18 @@ class Group(NamedTuple):
 def identifier(rules: Rules, workspace: str, type_name: str, raw: str) -> Identifier | None:
     """Returns the identifier a raw value stands for, or None when it points to nobody."""
     known = rules.named(type_name)
-    if known is None:
+    if known is None or len(raw) > VALUE_CHARACTERS_MAX:
         return None
-    value = _NORMALISED.get(type_name, _as_given)(raw.replace("\0", "").strip())
+    given = raw.replace("\0", "").strip()
+    if known.is_numeric and (whole := _WHOLE.fullmatch(given)):
+        given = whole[1]
+    value = _NORMALISED.get(type_name, _as_given)(rules, given)
     if value is None:
         return None
     # What the CRM itself numbers is never junk, whatever it looks like.
-    if type_name != CONTACT_ID and is_blocked(value):
+    if type_name != CONTACT_ID and (is_blocked(value) or _blocker(known)(value.casefold())):
         return None
-    node = node_of(workspace, type_name, value)
-    return Identifier(known.rank, node, type_name, value)
+    return Identifier(known.rank, node_of(workspace, type_name, value), type_name, value)
 
 
 def account_name(account: str) -> str:
@@ -94,6 +106,16 @@ def is_blocked(value: str) -> bool:
     return value.casefold() in BLOCKED_VALUES or _ONLY_ZEROS.fullmatch(value) is not None
 
 
+@lru_cache(maxsize=BLOCKERS_REMEMBERED_MAX)
+def _blocker(known: IdentifierType) -> Callable[[str], bool]:
+    """Returns what tells whether a workspace blocks a casefolded value of a type."""
+    values = {value.casefold() for value in known.blocked_values}
+    # Only the stars and question marks of a pattern mean something else than they are.
+    plain = (pattern.casefold().replace("[", "[[]") for pattern in known.blocked_patterns)
+    patterns = re.compile("|".join(map(fnmatch.translate, plain)) or r"(?!)")
+    return lambda value: value in values or patterns.match(value) is not None
+
+
 def node_of(workspace: str, type_name: str, value: str) -> str:
     """Names the node of an identifier in a workspace: 32 hexadecimal digits."""
     digest = hashlib.blake2b(
@@ -107,23 +129,37 @@ def _workspace_key(workspace: str) -> bytes:
     return hashlib.blake2b(workspace.encode(), person=b"rapport/identity").digest()
 
 
-def _as_given(value: str) -> str | None:
+def _as_given(_: Rules, value: str) -> str | None:
     return value or None
 
 
-def _email(value: str) -> str | None:
+def _email(_: Rules, value: str) -> str | None:
     lowered = value.lower()
-    return lowered if _EMAIL.fullmatch(lowered) else None
+    if not _EMAIL.fullmatch(lowered):
+        return None
+    name, _at, domain = lowered.rpartition("@")
+    if domain.isascii():
+        return lowered
+    try:
+        return f"{name}@{idna.encode(domain, uts46=True).decode()}"
+    except idna.IDNAError:
+        return lowered
 
 
-def _phone(value: str) -> str | None:
+def _phone(rules: Rules, value: str) -> str | None:
+    """Returns a number in E.164; one that is none, or of no known country, stays its digits."""
     digits = _NO_DIGIT.sub("", value)
     if len(digits) < PHONE_DIGITS_MIN:
         return None
-    return f"+{digits}" if value.startswith("+") else digits
+    plain = f"+{digits}" if value.startswith("+") else digits
+    try:
+        read = phonenumbers.parse(value, rules.default_region or None)
+    except NumberParseException:
+        return plain
+    if not read.national_number:
+        return None
+    is_number = phonenumbers.is_possible_number(read)
+    return phonenumbers.format_number(read, PhoneNumberFormat.E164) if is_number else plain
 
 
-_NORMALISED: dict[str, Callable[[str], str | None]] = {
-    EMAIL: _email,
-    PHONE: _phone,
-}
+_NORMALISED: dict[str, Callable[[Rules, str], str | None]] = {EMAIL: _email, PHONE: _phone}

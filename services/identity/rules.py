@@ -24,9 +24,13 @@ BLOCKED_CHARACTERS_MAX = 200
 
 CONTACT_ID = "contact_id"
 USER_ID = "user_id"
+EXTERNAL_ID = "external_id"
 EMAIL = "email"
 PHONE = "phone"
 ANONYMOUS_ID = "anonymous_id"
+DEVICE_ID = "device_id"
+
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 # What sources send when they have nothing to send, and what people type into a form to get past it.
 # Nothing but zeros, in any number and with signs, is blocked beside these.
@@ -54,7 +58,7 @@ class IdentifierType:
     values first seen within any span of that length count against it. A value that was seen with
     more than `hub_over` values of one stronger type is shared, and joins nobody. Blocked values,
     and patterns in which `*` is any text and `?` any character, are no identifiers at all; neither
-    looks at case.
+    looks at case. Where values are `numeric`, what a source wrote as `17850.0` is `17850`.
     """
 
     name: str
@@ -64,13 +68,15 @@ class IdentifierType:
     hub_over: int | None = None
     blocked_values: frozenset[str] = frozenset()
     blocked_patterns: tuple[str, ...] = ()
+    is_numeric: bool = False
 
 
 @dataclass(frozen=True)
 class Rules:
     """All rules of a workspace; equal ones are the same.
 
-    A phone number without a country is one of the `default_region`, a code of two letters, if it
+    What is said of `external_id` holds for each type of external ids that is not among the types. A
+    phone number without a country is one of the `default_region`, a code of two letters, if it
     is said. No profile has more than `nodes_max` identifiers.
     """
 
@@ -92,8 +98,16 @@ class Rules:
         return {known.name: known for known in self.types}
 
     def named(self, type_name: str) -> IdentifierType | None:
-        """Returns a type, if these rules know it."""
-        return self.by_name.get(type_name)
+        """Returns what these rules say of a type, if they know it."""
+        known = self.by_name.get(type_name)
+        if known is None and _TYPE_NAME.fullmatch(type_name):
+            return self.by_name.get(EXTERNAL_ID)
+        return known
+
+    def names(self) -> str:
+        """Returns what types there are, in words."""
+        of_others = ", any other of external ids" if EXTERNAL_ID in self.by_name else ""
+        return ", ".join(self.by_name) + of_others
 
     def rank(self, type_name: str) -> int:
         """Returns how weak a type is."""
@@ -113,9 +127,11 @@ DEFAULT = Rules(
     types=(
         IdentifierType(CONTACT_ID, rank=0, limit=1),
         IdentifierType(USER_ID, rank=1, limit=1),
+        IdentifierType(EXTERNAL_ID, rank=2, limit=3),
         IdentifierType(EMAIL, rank=3, limit=5),
         IdentifierType(PHONE, rank=4, limit=3),
         IdentifierType(ANONYMOUS_ID, rank=5),
+        IdentifierType(DEVICE_ID, rank=6),
     )
 )
 
@@ -129,7 +145,6 @@ def check(rules: Rules) -> None:
         raise InvalidArgument([FieldViolation(*each) for each in found])
 
 
-_TYPE_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _REGION = re.compile(r"([A-Z]{2})?")
 _WINDOW_MAX = timedelta(days=WINDOW_DAYS_MAX)
 

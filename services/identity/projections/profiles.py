@@ -241,7 +241,7 @@ def node_named(rules: Rules, workspace: str, name: str) -> str:
         return named
     type_name, _, value = named.partition(":")
     if rules.named(type_name) is None or not value:
-        known = ", ".join(rules.by_name)
+        known = rules.names()
         raise InvalidArgument.of("name", f"is profiles/ID or profiles/TYPE:VALUE, types: {known}")
     found = identifier(rules, workspace, type_name, value)
     if found is None:

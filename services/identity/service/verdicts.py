@@ -96,7 +96,7 @@ def pair_named(
 def identified(rules: Rules, workspace: str, said: Named, field: str) -> Identifier:
     """Returns an identifier as it is normalised; raises InvalidArgument where it is none."""
     if rules.named(said.type) is None:
-        raise InvalidArgument.of(f"{field}.type", f"must be one of {', '.join(rules.by_name)}")
+        raise InvalidArgument.of(f"{field}.type", f"must be one of {rules.names()}")
     found = identifier(rules, workspace, said.type, said.value)
     if found is None:
         raise InvalidArgument.of(f"{field}.value", f"is no {said.type} that points to anybody")

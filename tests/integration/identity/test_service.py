@@ -298,7 +298,7 @@ async def test_an_identifier_has_a_bounded_number_of_verdicts(platform, monkeypa
 @pytest.mark.parametrize(
     ("other", "field"),
     [
-        (Named(type="shoe_size", value="43"), "other.type"),
+        (Named(type="Shoe Size", value="43"), "other.type"),
         (Named(type="email", value="guest"), "other.value"),
         (Named(type="user_id", value=" u1 "), "other"),
     ],
@@ -316,7 +316,8 @@ async def test_a_wrong_name_is_told_as_such(platform):
     identity = platform["identity"].stub(IdentityServiceStub)
     for name, error in (
         ("profiles/email:nobody@example.com", NotFound),
-        ("profiles/shoe_size:43", InvalidArgument),
+        ("profiles/Shoe Size:43", InvalidArgument),
+        ("profiles/shoe_size:43", NotFound),
         ("contacts/ada", InvalidArgument),
     ):
         with pytest.raises(error):

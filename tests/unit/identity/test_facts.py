@@ -15,6 +15,7 @@ from rapport.events.v1.events_pb2 import (
 )
 from services.identity.facts import deal_of, key_of, read_fact, received_at
 from services.identity.rules import DEFAULT
+from services.identity.sent_ids import EXTERNAL_IDS_MAX
 from tests.identity_world import Facts, at
 
 
@@ -57,6 +58,52 @@ def test_a_customer_event_carries_its_identifiers_wherever_sources_put_them():
         ("email", "c@x.com"),
         ("phone", "4930123456"),
     }
+
+
+def external(given, type_name="loyalty_id", collection="users", encoding="none"):
+    return {"id": given, "type": type_name, "collection": collection, "encoding": encoding}
+
+
+def test_a_context_carries_the_device_and_ids_that_other_systems_gave():
+    context = {
+        "device": {"id": "d1", "type": "ios"},
+        "externalIds": [
+            external("l1"),
+            external(17, "Braze_ID"),
+            external("a@x.com", "email"),
+            # An account's, the CRM's, and three that lack something.
+            external("l2", collection="accounts"),
+            external("c1", "contact_id"),
+            external("l3", encoding="md5"),
+            external(True),
+            {"id": "l4", "type": "loyalty_id"},
+            "l5",
+        ],
+    }
+    fact = read(Facts().track(user_id="u1", context=context))
+
+    assert seen(fact)[0] == ("user_id", "u1")
+    assert set(seen(fact)) == {
+        ("user_id", "u1"),
+        ("loyalty_id", "l1"),
+        ("braze_id", "17"),
+        ("email", "a@x.com"),
+        ("device_id", "d1"),
+    }
+
+
+@pytest.mark.parametrize("listed", ["{}", "7", "[", '["a"]', "null"])
+def test_external_ids_that_are_none_are_passed_by(listed):
+    fact = read(Facts().track(user_id="u1", context=f'{{"externalIds": {listed}}}'))
+
+    assert seen(fact) == [("user_id", "u1")]
+
+
+def test_only_so_many_external_ids_of_an_event_are_read():
+    listed = [external(f"l{n}") for n in range(EXTERNAL_IDS_MAX + 1)]
+    fact = read(Facts().track(context={"externalIds": listed}))
+
+    assert len(fact.identifiers) == EXTERNAL_IDS_MAX
 
 
 def test_what_a_group_is_like_says_nothing_of_the_person():

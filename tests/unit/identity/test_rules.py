@@ -22,6 +22,7 @@ from services.identity.rules import (
 from services.kernel.errors import InvalidArgument
 
 CONTACT, *OTHERS = DEFAULT.types
+LAST = len(DEFAULT.types)
 
 
 def with_type(**said):
@@ -44,9 +45,11 @@ def test_equal_rules_are_the_same():
     assert with_type() != DEFAULT
 
 
-def test_a_type_that_the_rules_do_not_name_is_no_identifier():
-    assert identifier(DEFAULT, "acme", "loyalty_id", "7") is None
-    assert identifier(with_type(), "acme", "loyalty_id", "7").value == "7"
+def test_a_type_that_the_rules_do_not_know_is_no_identifier():
+    without = replace(DEFAULT, types=tuple(t for t in DEFAULT.types if t.name != "external_id"))
+
+    assert identifier(without, "acme", "loyalty_id", "7") is None
+    assert identifier(DEFAULT, "acme", "loyalty_id", "7").value == "7"
 
 
 @pytest.mark.parametrize(
@@ -84,29 +87,29 @@ def test_rules_may_go_to_the_edge(rules):
             replace(DEFAULT, types=(CONTACT, IdentifierType("a", TYPES_MAX + 1))),
             ["types[1].rank"],
         ),
-        (with_type(limit=0), ["types[5].limit"]),
-        (with_type(limit=LIMIT_MAX + 1), ["types[5].limit"]),
-        (with_type(limit=1, window=timedelta(0)), ["types[5].window"]),
-        (with_type(limit=1, window=timedelta(days=WINDOW_DAYS_MAX + 1)), ["types[5].window"]),
-        (with_type(window=timedelta(days=1)), ["types[5].window"]),
-        (with_type(hub_over=0), ["types[5].hub_over"]),
-        (with_type(hub_over=LIMIT_MAX + 1), ["types[5].hub_over"]),
+        (with_type(limit=0), [f"types[{LAST}].limit"]),
+        (with_type(limit=LIMIT_MAX + 1), [f"types[{LAST}].limit"]),
+        (with_type(limit=1, window=timedelta(0)), [f"types[{LAST}].window"]),
+        (with_type(limit=1, window=timedelta(days=WINDOW_DAYS_MAX + 1)), [f"types[{LAST}].window"]),
+        (with_type(window=timedelta(days=1)), [f"types[{LAST}].window"]),
+        (with_type(hub_over=0), [f"types[{LAST}].hub_over"]),
+        (with_type(hub_over=LIMIT_MAX + 1), [f"types[{LAST}].hub_over"]),
         (
             with_type(blocked_values=frozenset(map(str, range(BLOCKED_VALUES_MAX + 1)))),
-            ["types[5].blocked_values"],
+            [f"types[{LAST}].blocked_values"],
         ),
-        (with_type(blocked_values=frozenset({""})), ["types[5].blocked_values"]),
+        (with_type(blocked_values=frozenset({""})), [f"types[{LAST}].blocked_values"]),
         (
             with_type(blocked_patterns=("*",) * (BLOCKED_PATTERNS_MAX + 1)),
-            ["types[5].blocked_patterns"],
+            [f"types[{LAST}].blocked_patterns"],
         ),
         (
             with_type(blocked_patterns=("x" * (BLOCKED_CHARACTERS_MAX + 1),)),
-            ["types[5].blocked_patterns"],
+            [f"types[{LAST}].blocked_patterns"],
         ),
         (
             replace(with_type(limit=0, hub_over=0), default_region="D"),
-            ["default_region", "types[5].limit", "types[5].hub_over"],
+            ["default_region", f"types[{LAST}].limit", f"types[{LAST}].hub_over"],
         ),
     ],
 )
