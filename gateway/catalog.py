@@ -41,6 +41,7 @@ from rapport.identity.v1 import (
     accounts_pb2,
     consents_pb2,
     explanations_pb2,
+    flags_pb2,
     history_pb2,
     match_runs_pb2,
     match_suggestions_pb2,
@@ -81,6 +82,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
         "identity": (
             identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
             verdicts_pb2.DESCRIPTOR.services_by_name["VerdictsService"],
+            flags_pb2.DESCRIPTOR.services_by_name["FlagsService"],
             explanations_pb2.DESCRIPTOR.services_by_name["ExplanationsService"],
             accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"],
             history_pb2.DESCRIPTOR.services_by_name["HistoryService"],

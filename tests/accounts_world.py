@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.identity_world import DenseHistory
+from tests.identity_histories import DenseHistory
 
 GROUPING = 0.8
 

@@ -21,7 +21,14 @@ from rapport.deals.v1.events_pb2 import (
     DealWon,
 )
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
-from rapport.identity.v1.events_pb2 import IdentifiersCut, IdentifiersLinked, VerdictCleared
+from rapport.identity.v1.events_pb2 import (
+    IdentifierAllowed,
+    IdentifierBlocked,
+    IdentifierFlagCleared,
+    IdentifiersCut,
+    IdentifiersLinked,
+    VerdictCleared,
+)
 from services.identity.facts import key_of, read_fact, received_at
 from services.identity.identifiers import node_of
 from services.identity.rules import DEFAULT
@@ -38,6 +45,8 @@ class Expected:
     rejected: set = field(default_factory=set)
     values: dict = field(default_factory=dict)  # node -> (type, value)
     verdicts: dict = field(default_factory=dict)  # pair -> (kind, is the link rejected)
+    hubs: set = field(default_factory=set)
+    flags: dict = field(default_factory=dict)  # node -> kind
 
 
 def facts_of(events, rules=DEFAULT):
@@ -96,9 +105,13 @@ def expected(events, rules=DEFAULT):
     by_workspace = defaultdict(list)
     for fact in facts_of(events, rules):
         by_workspace[fact.workspace].append(fact)
-    verdicts = verdicts_of(events)
+    verdicts, flags = verdicts_of(events), flags_of(events)
     for workspace, facts in by_workspace.items():
-        _resolve_workspace(rules, facts, verdicts.get(workspace, {}), result)
+        held = {
+            node: kind == 1 for (place, node), kind in flags.items() if place == workspace and kind
+        }
+        _resolve_workspace(rules, facts, verdicts.get(workspace, {}), held, result)
+    result.flags = {node: kind for (_, node), kind in flags.items()}
     for told in verdicts.values():
         for pair, (kind, _) in told.items():
             result.verdicts.setdefault(pair, (kind, False))
@@ -123,6 +136,18 @@ def verdicts_of(events):
         workspace: {pair: (kind, key) for pair, (key, kind) in told.items()}
         for workspace, told in last.items()
     }
+
+
+def flags_of(events):
+    """The last flag of each identifier, by workspace and node."""
+    last = {}
+    kinds = {IdentifierFlagCleared: 0, IdentifierBlocked: 1, IdentifierAllowed: 2}
+    for event in events:
+        if type(event.event) in kinds:
+            place = event.workspace, event.event.identifier.node
+            told = key_of(event.record_time, event.event_id), kinds[type(event.event)]
+            last[place] = max(told, last.get(place, told))
+    return {place: kind for place, (_, kind) in last.items()}
 
 
 def _of_deals(events):
@@ -178,17 +203,21 @@ def _told_of(deals):
     return made
 
 
-def _resolve_workspace(rules, facts, verdicts, result):
-    keys, links, values = _edges(rules, facts)
+def _resolve_workspace(rules, facts, verdicts, flags, result):
+    keys, links, values, first = _edges(rules, facts)
     result.values |= values
     live = {pair: told for pair, told in verdicts.items() if set(pair) <= values.keys()}
     judged = {pair: key for pair, (kind, key) in live.items() if kind == 1}
     cuts = {frozenset(pair) for pair, (kind, _) in live.items() if kind == 2}
     types = {node: kind for node, (kind, _) in values.items()}
-    clusters, rejected = reference_resolve(rules, types, keys, links, judged, cuts)
-    result.rejected |= rejected & keys.keys()
+    hubs = reference_hubs(rules, types, keys, flags)
+    result.hubs |= hubs & types.keys()
+    clusters, rejected, refused_links = reference_resolve(
+        rules, types, keys, links, judged, cuts, hubs=hubs, first=first
+    )
+    result.rejected |= rejected
     for pair, (kind, _) in live.items():
-        result.verdicts[pair] = kind, kind == 1 and pair in rejected
+        result.verdicts[pair] = kind, kind == 1 and pair in refused_links
     atoms = defaultdict(list)
     for fact in facts:
         atoms[fact.identifiers[0].node].append(fact)
@@ -213,13 +242,14 @@ def _resolve_workspace(rules, facts, verdicts, result):
 
 
 def _edges(rules, facts):
-    """Every pair with its smallest key, the pairs that are links, and the live nodes."""
-    keys, links, values = {}, set(), {}
+    """Every pair with its smallest key, those that are links, the live nodes, their first keys."""
+    keys, links, values, first = {}, set(), {}, {}
     last = {}
     for fact in facts:
         strong = min(fact.identifiers, key=lambda known: (rules.rank(known.type), known.node))
         for known in fact.identifiers:
             values[known.node] = (known.type, known.value)
+            first[known.node] = min(first.get(known.node, fact.key), fact.key)
             if known != strong:
                 pair = known.node, strong.node
                 keys[pair] = min(keys.get(pair, fact.key), fact.key)
@@ -231,31 +261,50 @@ def _edges(rules, facts):
     for (record, _), (key, target) in last.items():
         if target is not None:
             values[target.node] = (target.type, target.value)
+            first[target.node] = min(first.get(target.node, key), key)
             keys[target.node, record] = key
-    return keys, links, values
+    return keys, links, values, first
 
 
-def reference_resolve(rules, types, keys, links, judged=(), cuts=()):
-    """Clusters and rejected pairs, by asking of every union whether it is valid as a whole.
+def reference_hubs(rules, types, pairs, flags):
+    """The nodes that are shared, by asking each of its stronger neighbours of every type."""
+    hubs = set()
+    for node, type_name in types.items():
+        over = rules.type_of(type_name).hub_over
+        around = [
+            types[strong]
+            for weak, strong in pairs
+            if weak == node and rules.rank(types[strong]) < rules.rank(type_name)
+        ]
+        is_crowded = over is not None and any(count > over for count in Counter(around).values())
+        if flags.get(node, is_crowded):
+            hubs.add(node)
+    return hubs
+
+
+def reference_resolve(rules, types, keys, links, judged=(), cuts=(), *, hubs=(), first=()):
+    """Clusters, rejected pairs and refused links, by asking whether each union is valid as a whole.
 
     `judged` are the keys of the links that people made, `cuts` the pairs that they keep apart.
     """
     cluster_of = {node: frozenset([node]) for node in types}
-    joined_links, rejected = [], set()
-    ways = [(pair, key, pair in links) for pair, key in keys.items()]
-    ways += [(pair, key, True) for pair, key in dict(judged).items()]
+    joined_links, rejected, refused = [], set(), set()
+    aside = {pair for pair in keys if set(pair) & set(hubs)}
+    ways = [(pair, key, pair in links, False) for pair, key in keys.items() if pair not in aside]
+    ways += [(pair, key, True, True) for pair, key in dict(judged).items()]
 
     def place(way):
-        pair, key, is_link = way
+        pair, key, is_link, _ = way
         if is_link:
             return (0, key, pair)
         return (1, *(rules.rank(types[node]) for node in pair), key, pair)
 
-    for pair, _, is_link in sorted(ways, key=place):
+    for pair, _, is_link, is_judged in sorted(ways, key=place):
         one, other = (cluster_of[node] for node in pair)
         union = one | other
-        if one != other and not _is_valid(rules, union, types, joined_links, cuts, is_link):
-            rejected.add(pair)
+        world = types, joined_links, cuts, dict(first)
+        if one != other and not _is_valid(rules, union, *world, is_link=is_link):
+            (refused if is_judged else rejected).add(pair)
             continue
         if is_link:
             joined_links.append(pair)
@@ -263,18 +312,34 @@ def reference_resolve(rules, types, keys, links, judged=(), cuts=()):
             cluster_of[node] = union
     clusters = set(cluster_of.values())
     assert all(not (one & other) for one, other in combinations(clusters, 2))
-    return clusters, rejected
+    return clusters, rejected | aside, refused
 
 
-def _is_valid(rules, nodes, types, links, cuts, is_link):
+def _is_valid(rules, nodes, types, links, cuts, first, *, is_link):
     if len(nodes) > rules.nodes_max or any(cut <= nodes for cut in cuts):
         return False
     units = _units(nodes, links)
-    for known in rules.types:
-        of_type = [unit for unit in units if any(types[node] == known.name for node in unit)]
-        if known.limit is not None and len(of_type) > known.limit:
+    for name in {types[node] for node in nodes}:
+        known = rules.type_of(name)
+        of_type = [
+            {node for node in unit if types[node] == name}
+            for unit in units
+            if any(types[node] == name for node in unit)
+        ]
+        if known.limit is not None and _most_at_once(known, of_type, first) > known.limit:
             return is_link
     return True
+
+
+def _most_at_once(known, units, first):
+    """The most units of which something is first seen within any span that the rules say."""
+    if known.window is None:
+        return len(units)
+    times = [{received_at(first[node]) for node in unit} for unit in units]
+    return max(
+        sum(any(start <= time <= start + known.window for time in seen) for seen in times)
+        for start in set().union(*times)
+    )
 
 
 def _units(nodes, links):

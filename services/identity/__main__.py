@@ -16,6 +16,8 @@ from rapport.identity.v1 import (
     events_pb2,
     explanations_pb2,
     explanations_pb2_grpc,
+    flags_pb2,
+    flags_pb2_grpc,
     history_pb2,
     history_pb2_grpc,
     match_runs_pb2,
@@ -41,6 +43,7 @@ from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.service.accounts import AccountsService
 from services.identity.service.consents import ConsentsService
 from services.identity.service.explanations import ExplanationsService
+from services.identity.service.flags import FlagsService
 from services.identity.service.history import HistoryService
 from services.identity.service.identity import IdentityService
 from services.identity.service.match_runs import MatchRunsService
@@ -79,7 +82,7 @@ SERVICE = Service(
     consumers=(
         Consumer(
             view=ProfilesView(),
-            # Verdicts and consents are of the own log.
+            # Verdicts, flags and consents are of the own log.
             sources=("contacts", "deals", "events", "identity"),
             event_types=FACTS,
             policy=TellProfileChanges(),
@@ -89,6 +92,7 @@ SERVICE = Service(
     servicers=lambda kernel: [
         served(service_pb2, service_pb2_grpc, IdentityService(kernel)),
         served(verdicts_pb2, verdicts_pb2_grpc, VerdictsService(kernel)),
+        served(flags_pb2, flags_pb2_grpc, FlagsService(kernel)),
         served(explanations_pb2, explanations_pb2_grpc, ExplanationsService(kernel)),
         served(accounts_pb2, accounts_pb2_grpc, AccountsService(kernel)),
         served(history_pb2, history_pb2_grpc, HistoryService(kernel)),

@@ -8,7 +8,7 @@ strongest of its identifiers: the part of a profile that a node so gathers is an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -117,6 +117,11 @@ class Fact:
     def activity_id(self) -> UUID:
         """The id of the event, by which its activity is known."""
         return self.event.event_id
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """The nodes it tells of."""
+        return [known.node for known in self.identifiers]
 
     def edges(self) -> Iterator[Edge]:
         """An edge from the strongest identifier to each other."""

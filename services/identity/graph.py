@@ -1,20 +1,22 @@
 """Who is one person: resolves identifiers (nodes) and what connects them (edges) into clusters.
 
-`resolve` is the definition: a pure function of rules and the set of nodes and edges. It joins along
-the edges in one canonical order, links first, then between strong identifiers before weak ones,
-then the oldest first; an edge whose union would break a limit is rejected. `Joining` is the
-shortcut for new edges. Its two cases are exact because validity is hereditary (each part of a valid
-cluster is valid); wherever they do not apply, it names the cluster to resolve anew.
+`resolve` is the definition: a pure function of rules and the set of nodes and edges. Shared nodes
+(`hubs_of`) join nobody: their edges are set aside. It joins along the others in one canonical
+order, links first, then between strong identifiers before weak ones, then the oldest first; an edge
+whose union would break a limit is rejected. Validity is hereditary, each part of a valid cluster is
+valid, which is what `joining.py` can be fast by.
 
 What people decided is stronger than what was seen: no cluster holds a pair that was cut, and a
-link, said by a person or an alias, respects only cuts and the size of a cluster.
+link, said by a person or an alias, respects only cuts and the size of a cluster. A person's link
+joins a shared node, too; an alias does not.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
 from services.identity.rules import Rules
@@ -22,6 +24,9 @@ from services.identity.rules import Rules
 Pair = tuple[str, str]
 Counts = dict[str, int]  # by the name of a limited type
 Cuts = dict[str, set[str]]  # by node, those that it is cut from
+
+NONE: frozenset[str] = frozenset()
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,43 @@ def together(one: Edge | None, other: Edge) -> Edge:
     return Edge(*other.pair, min(one.key, other.key), one.is_link or other.is_link)
 
 
+def hubs_of(
+    rules: Rules, types: Mapping[str, str], edges: Collection[Edge], flags: Mapping[str, bool]
+) -> frozenset[str]:
+    """Returns the nodes that are shared: those with too many stronger neighbours of one type.
+
+    Each edge comes once. `flags` are people's decisions: True blocks a node, as if it were shared,
+    False allows it.
+    """
+    overs = {name: rules.type_of(name).hub_over for name in set(types.values())}
+    counts = Counter(edge.weak for edge in edges)
+    around: dict[str, list[str]] = {
+        node: []
+        for node, count in counts.items()
+        if (over := overs[types[node]]) is not None and count > over
+    }
+    for edge in edges:
+        if edge.weak in around:
+            around[edge.weak].append(edge.strong)
+    crowded = {node for node, strong in around.items() if is_crowded(rules, types, node, strong)}
+    blocked = {node for node, is_blocked in flags.items() if is_blocked}
+    return frozenset(crowded - flags.keys() | blocked)
+
+
+def is_crowded(
+    rules: Rules, types: Mapping[str, str], node: str, neighbours: Collection[str]
+) -> bool:
+    """Tells whether more distinct neighbours of one stronger type than a node may have are its."""
+    hub_over = rules.type_of(types[node]).hub_over
+    if hub_over is None or len(neighbours) <= hub_over:
+        return False
+    counts: Counts = defaultdict(int)
+    for neighbour in neighbours:
+        if rules.rank(types[neighbour]) < rules.rank(types[node]):
+            counts[types[neighbour]] += 1
+    return max(counts.values(), default=0) > hub_over
+
+
 @dataclass(slots=True)
 class Cluster:
     """Nodes that are one person, and how many distinct values of each limited type they hold."""
@@ -67,12 +109,8 @@ class Cluster:
         """Tells whether the union of both is no larger than a profile may be."""
         return len(self.nodes) + len(other.nodes) <= self.rules.nodes_max
 
-    def may_join(self, other: Cluster) -> bool:
-        """Tells whether the union of both keeps the limits."""
-        return self.is_small(other) and not any(self.broken(other))
-
-    def broken(self, other: Cluster) -> Iterator[str]:
-        """Yields the types of which the union of both would hold too many values."""
+    def past_limit(self, other: Cluster) -> Iterator[str]:
+        """Yields the types of which the union of both holds more values than the limit."""
         for name, count in self.counts.items():
             there = other.counts.get(name, 0)
             if there and count + there > (self.rules.limit(name) or 0):
@@ -107,46 +145,48 @@ class Clusters:
         ]
         return min(found, default=None)
 
-    def may_join(self, one: Cluster, other: Cluster) -> bool:
-        """Tells whether the union of two clusters is valid."""
-        return one.may_join(other) and self.cut_between(one, other) is None
-
     def distinct(self) -> list[Cluster]:
         """Each cluster once."""
         return list({id(cluster): cluster for cluster in self.by_node.values()}.values())
 
 
 class Rule(StrEnum):
-    """What a refused union would have broken, the first of these."""
+    """Why an edge was not followed, the first of these."""
 
+    HUB = "hub"
     CUT = "cut"
     SIZE = "size"
     LIMIT = "limit"
+    WINDOW = "window"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an edge was rejected: the rule, the type it limits, and the nodes that broke it.
+    """Why an edge was not followed: the rule, the type it limits, and the nodes that broke it.
 
-    Those are a pair that is cut, or all nodes of the type on both sides; were the `bridges` linked,
-    they would count as one each, and the limit be kept.
+    Those are what is shared, a pair that is cut, or all nodes of the type on both sides; were the
+    `bridges` linked, they would count as one each, and the limit be kept. `is_merge` says that both
+    sides are more than one node.
     """
 
     rule: Rule
     type_name: str = ""
     nodes: tuple[str, ...] = ()
     bridges: tuple[Pair, ...] = ()
+    is_merge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What resolving found: the nodes of each cluster, and the edges that were rejected.
+    """What resolving found: the nodes of each cluster, and what was not followed.
 
-    `refusals` says why, of those it was asked about.
+    `rejected` would have broken a rule, `aside` are the edges of shared nodes. `refusals` says why,
+    of those it was asked about.
     """
 
     clusters: list[list[str]]
     rejected: frozenset[Pair]
+    aside: frozenset[Pair] = frozenset()
     refusals: Mapping[Pair, Refusal] = field(default_factory=dict)
 
 
@@ -162,51 +202,133 @@ def cuts_of(pairs: Iterable[Pair]) -> Cuts:
 def resolve(
     rules: Rules,
     types: Mapping[str, str],
-    edges: Iterable[Edge],
+    edges: Collection[Edge],
     cuts: Cuts | None = None,
     asked: Collection[Pair] = (),
+    *,
+    links: Iterable[Edge] = (),
+    hubs: frozenset[str] = NONE,
+    first: Mapping[str, bytes] | None = None,
 ) -> Resolution:
-    """Resolves nodes (with the type of each) and edges; their order does not matter.
+    """Resolves nodes (with the type of each), edges, and people's links; no order matters.
 
-    It explains the rejection of the edges that are `asked` about.
+    `hubs` are shared. `first` are the keys of the first facts that tell of nodes, of those types
+    that are limited per time. It explains the refusal of what is `asked` about.
     """
-    alone = {node: Cluster.of(rules, {node: name}) for node, name in types.items()}
-    clusters = Clusters(alone, cuts or {})
-    rejected: set[Pair] = set()
-    refusals: dict[Pair, Refusal] = {}
-    for edge in sorted(edges, key=lambda edge: place_of(rules, edge, types)):
-        one, other = clusters.by_node[edge.weak], clusters.by_node[edge.strong]
+    return _Resolving(rules, types, cuts or {}, first or {}, asked).run(edges, links, hubs)
+
+
+class _Resolving:
+    """The definition at work."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        types: Mapping[str, str],
+        cuts: Cuts,
+        first: Mapping[str, bytes],
+        asked: Collection[Pair],
+    ) -> None:
+        self._rules, self._types, self._first, self._asked = rules, types, first, asked
+        alone = {node: Cluster.of(rules, {node: name}) for node, name in types.items()}
+        self._clusters = Clusters(alone, cuts)
+        # What links hold together counts as one value; a node without one is a unit of its own.
+        self._units = Components()
+        self._refusals: dict[Pair, Refusal] = {}
+
+    def run(
+        self, edges: Collection[Edge], links: Iterable[Edge], hubs: frozenset[str]
+    ) -> Resolution:
+        """Joins along whatever may be followed, in the canonical order."""
+        aside = {edge.pair: edge for edge in edges if not hubs.isdisjoint(edge.pair)}
+        for pair in aside.keys() & set(self._asked):
+            self._refusals[pair] = Refusal(Rule.HUB, nodes=tuple(sorted(hubs & set(pair))))
+        followed = [edge for edge in edges if edge.pair not in aside]
+        rejected = set()
+        for edge in sorted([*followed, *links], key=self._place):
+            if not self._follow(edge):
+                rejected.add(edge.pair)
+        clusters = [cluster.nodes for cluster in self._clusters.distinct()]
+        return Resolution(clusters, frozenset(rejected), frozenset(aside), self._refusals)
+
+    def _place(self, edge: Edge) -> tuple[object, ...]:
+        return place_of(self._rules, edge, self._types)
+
+    def _follow(self, edge: Edge) -> bool:
+        """Joins what an edge connects, if that may be together."""
+        one, other = (self._clusters.by_node[node] for node in edge.pair)
         if one is other:
-            continue
-        if edge.is_link and _may_link(clusters, one, other):
+            return True
+        refusal = self._refusal(edge, one, other)
+        if refusal is not None:
+            if edge.pair in self._asked:
+                self._refusals.setdefault(edge.pair, refusal)
+            return False
+        if edge.is_link:
             # Links come before all other edges, so whatever they join counts as one value.
-            clusters.join(one, other, _largest(one.counts, other.counts))
-        elif not edge.is_link and clusters.may_join(one, other):
-            clusters.join(one, other, _sum(one.counts, other.counts))
+            self._units.union(*edge.pair)
+            self._clusters.join(one, other, _largest(one.counts, other.counts))
         else:
-            rejected.add(edge.pair)
-            if edge.pair in asked:
-                refusals.setdefault(edge.pair, _refusal(clusters, one, other, types))
-    found = [cluster.nodes for cluster in clusters.distinct()]
-    return Resolution(found, frozenset(rejected), refusals)
+            self._clusters.join(one, other, sum_of(one.counts, other.counts))
+        return True
+
+    def _refusal(self, edge: Edge, one: Cluster, other: Cluster) -> Refusal | None:
+        """Tells why two clusters may not be together, if they may not."""
+        cut = self._clusters.cut_between(one, other)
+        if cut is not None:
+            return Refusal(Rule.CUT, nodes=cut)
+        if not one.is_small(other):
+            return Refusal(Rule.SIZE, is_merge=min(len(one.nodes), len(other.nodes)) > 1)
+        if edge.is_link:
+            return None
+        broken = [name for name in one.past_limit(other) if self._is_broken(name, one, other)]
+        if not broken:
+            return None
+        name = min(broken, key=lambda name: (self._rules.rank(name), name))
+        known = self._rules.type_of(name)
+        here, there = (sorted(n for n in c.nodes if self._types[n] == name) for c in (one, other))
+        excess = one.counts[name] + other.counts[name] - (known.limit or 0)
+        bridges = tuple(zip(here, there, strict=False))[:excess]
+        rule = Rule.LIMIT if known.window is None else Rule.WINDOW
+        return Refusal(rule, name, tuple(sorted([*here, *there])), bridges)
+
+    def _is_broken(self, name: str, one: Cluster, other: Cluster) -> bool:
+        """Tells whether too many values are too close in time; without a window all are close.
+
+        A unit is seen whenever one of its nodes is first seen: so each part of what keeps the
+        limit keeps it as well.
+        """
+        known = self._rules.type_of(name)
+        if known.window is None:
+            return True
+        seen = sorted(
+            (first_us(self._first[node]), self._units.find(node))
+            for node in (*one.nodes, *other.nodes)
+            if self._types[node] == name
+        )
+        span = known.window // _MICROSECOND
+        return most_within(span, seen) > (known.limit or 0)
 
 
-def _may_link(clusters: Clusters, one: Cluster, other: Cluster) -> bool:
-    return one.is_small(other) and clusters.cut_between(one, other) is None
+def most_within(span: int, seen: list[tuple[int, str]]) -> int:
+    """Returns how many distinct units are seen at most within a span; `seen` are sorted times."""
+    most, start = 0, 0
+    inside: Counts = defaultdict(int)
+    for time, unit in seen:
+        inside[unit] += 1
+        while seen[start][0] < time - span:
+            gone = seen[start][1]
+            inside[gone] -= 1
+            if not inside[gone]:
+                del inside[gone]
+            start += 1
+        most = max(most, len(inside))
+    return most
 
 
-def _refusal(clusters: Clusters, one: Cluster, other: Cluster, types: Mapping[str, str]) -> Refusal:
-    """Tells why two clusters were not joined."""
-    cut = clusters.cut_between(one, other)
-    if cut is not None:
-        return Refusal(Rule.CUT, nodes=cut)
-    if not one.is_small(other):
-        return Refusal(Rule.SIZE)
-    broken = min(one.broken(other), key=lambda name: (one.rules.rank(name), name))
-    here, there = (sorted(n for n in side.nodes if types[n] == broken) for side in (one, other))
-    excess = one.counts[broken] + other.counts[broken] - (one.rules.limit(broken) or 0)
-    bridges = tuple(zip(here, there, strict=False))[:excess]
-    return Refusal(Rule.LIMIT, broken, tuple(sorted([*here, *there])), bridges)
+def first_us(key: bytes) -> int:
+    """Returns when the fact with a key was received, in µs."""
+    return int.from_bytes(key[:8], "big")
 
 
 class Components:
@@ -229,72 +351,21 @@ class Components:
         self._parents[self.find(one)] = self.find(other)
 
 
-class Joining:
-    """Adds edges to clusters that are resolved already.
+def place_of(rules: Rules, edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
+    """Returns the place of an edge in the canonical order."""
+    if edge.is_link:
+        return 0, 0, 0, edge.key, edge.pair
+    weak, strong = rules.rank(types[edge.weak]), rules.rank(types[edge.strong])
+    return 1, weak, strong, edge.key, edge.pair
 
-    A new edge inside one cluster changes nothing, wherever it stands in the canonical order; one
-    whose union is valid joins the two; one whose place is taken (`is_taken`) is rejected, and
-    changes nothing else. What else breaks a limit waits in `refused`, and needs the whole island:
-    all that hangs together by edges, rejected or not. `unresolved` names islands by a node.
-    """
 
-    def __init__(self) -> None:
-        self.clusters = Clusters()
-        self.unresolved: set[str] = set()
-        self.refused: list[Edge] = []
-        self._types: dict[str, str] = {}
+def sum_of(one: Counts, other: Counts) -> Counts:
+    """Returns how many values of each type two clusters hold that no link joins."""
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one | other}
 
-    def add_cluster(self, rules: Rules, types: Mapping[str, str]) -> None:
-        """Adds a cluster as it is: its nodes and the type of each."""
-        cluster = Cluster.of(rules, types)
-        self._types.update(types)
-        for node in types:
-            self.clusters.by_node[node] = cluster
 
-    def are_together(self, one: str, other: str) -> bool:
-        """Tells whether two nodes are of one cluster."""
-        return self.clusters.by_node[one] is self.clusters.by_node[other]
-
-    def add_cut(self, one: str, other: str) -> None:
-        """Keeps two nodes apart; they may be of clusters that are not here."""
-        self.clusters.cuts[one].add(other)
-        self.clusters.cuts[other].add(one)
-
-    def add_edge(self, edge: Edge) -> None:
-        """Adds an edge that was not there before."""
-        one, other = self.clusters.by_node[edge.weak], self.clusters.by_node[edge.strong]
-        if edge.is_link:
-            # It may make room under a limit, and so let in an edge that was rejected.
-            self.unresolved.update(edge.pair)
-        elif one is not other and self.clusters.may_join(one, other):
-            self.clusters.join(one, other, _sum(one.counts, other.counts))
-        elif one is not other:
-            self.refused.append(edge)
-
-    def rivals(self, edge: Edge) -> list[Pair]:
-        """Returns the edges that may have taken the place of a refused one.
-
-        Where one person may have a single value of the strong end's type, these are the edges from
-        the weak end to the values of that type in its own cluster.
-        """
-        type_name = self._types[edge.strong]
-        cluster = self.clusters.by_node[edge.weak]
-        if cluster.rules.limit(type_name) != 1:
-            return []
-        return [(edge.weak, node) for node in cluster.nodes if self._types[node] == type_name]
-
-    def is_taken(self, edge: Edge, rivals: Iterable[Edge]) -> bool:
-        """Tells whether a rival that is not rejected comes before an edge.
-
-        At the edge's place in the order the rival has joined its ends, so the union would hold two
-        values where one is allowed, whatever else happened before: the kiosk belongs to somebody.
-        Nor has an edge any place whose own ends are cut.
-        """
-        if edge.strong in self.clusters.cuts.get(edge.weak, ()):
-            return True
-        rules = self.clusters.by_node[edge.weak].rules
-        place = place_of(rules, edge, self._types)
-        return any(place_of(rules, rival, self._types) < place for rival in rivals)
+def _largest(one: Counts, other: Counts) -> Counts:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in one | other}
 
 
 def _counts(rules: Rules, type_names: Iterable[str]) -> Counts:
@@ -303,19 +374,3 @@ def _counts(rules: Rules, type_names: Iterable[str]) -> Counts:
         if rules.limit(name) is not None:
             counts[name] = counts.get(name, 0) + 1
     return counts
-
-
-def _sum(one: Counts, other: Counts) -> Counts:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in one | other}
-
-
-def _largest(one: Counts, other: Counts) -> Counts:
-    return {name: max(one.get(name, 0), other.get(name, 0)) for name in one | other}
-
-
-def place_of(rules: Rules, edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:
-    """Returns the place of an edge in the canonical order."""
-    if edge.is_link:
-        return 0, 0, 0, edge.key, edge.pair
-    weak, strong = rules.rank(types[edge.weak]), rules.rank(types[edge.strong])
-    return 1, weak, strong, edge.key, edge.pair

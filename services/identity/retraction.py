@@ -72,6 +72,11 @@ class Lost:
         return self.fact.atom
 
     @property
+    def nodes(self) -> Sequence[str]:
+        """The nodes it told of."""
+        return [self.fact.atom, *(node for node, _ in self.fact.seen)]
+
+    @property
     def traits(self) -> Traits:
         """The traits it said."""
         return self.fact.traits

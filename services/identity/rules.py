@@ -97,6 +97,11 @@ class Rules:
         """Each type by its name."""
         return {known.name: known for known in self.types}
 
+    @cached_property
+    def has_windows(self) -> bool:
+        """Whether any type is limited per time."""
+        return any(known.window is not None for known in self.types)
+
     def named(self, type_name: str) -> IdentifierType | None:
         """Returns what these rules say of a type, if they know it."""
         known = self.by_name.get(type_name)
@@ -111,13 +116,14 @@ class Rules:
 
     def rank(self, type_name: str) -> int:
         """Returns how weak a type is."""
-        return self._known(type_name).rank
+        return self.type_of(type_name).rank
 
     def limit(self, type_name: str) -> int | None:
         """Returns how many values of a type one person may have."""
-        return self._known(type_name).limit
+        return self.type_of(type_name).limit
 
-    def _known(self, type_name: str) -> IdentifierType:
+    def type_of(self, type_name: str) -> IdentifierType:
+        """Returns what these rules say of a type that they know."""
         known = self.named(type_name)
         assert known is not None
         return known
@@ -128,10 +134,10 @@ DEFAULT = Rules(
         IdentifierType(CONTACT_ID, rank=0, limit=1),
         IdentifierType(USER_ID, rank=1, limit=1),
         IdentifierType(EXTERNAL_ID, rank=2, limit=3),
-        IdentifierType(EMAIL, rank=3, limit=5),
-        IdentifierType(PHONE, rank=4, limit=3),
-        IdentifierType(ANONYMOUS_ID, rank=5),
-        IdentifierType(DEVICE_ID, rank=6),
+        IdentifierType(EMAIL, rank=3, limit=5, hub_over=2),
+        IdentifierType(PHONE, rank=4, limit=3, hub_over=2),
+        IdentifierType(ANONYMOUS_ID, rank=5, hub_over=2),
+        IdentifierType(DEVICE_ID, rank=6, hub_over=3),
     )
 )
 

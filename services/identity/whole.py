@@ -8,47 +8,61 @@ edge.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from services.identity.graph import Components, Cuts, Edge, Pair, Resolution, resolve
 from services.identity.rules import Rules
 
 
 def resolve_all(
-    rules: Rules, types: Mapping[str, str], edges: Sequence[Edge], cuts: Cuts
+    rules: Rules,
+    types: Mapping[str, str],
+    edges: Sequence[Edge],
+    cuts: Cuts,
+    *,
+    links: Sequence[Edge],
+    hubs: frozenset[str],
+    first: Mapping[str, bytes],
 ) -> Resolution:
-    """Resolves nodes (with the type of each) and edges; their order does not matter."""
+    """Resolves nodes (with the type of each), edges and people's links; no order matters.
+
+    `hubs` are shared; `first` are the keys of the first facts that tell of nodes.
+    """
+    aside = frozenset(edge.pair for edge in edges if not hubs.isdisjoint(edge.pair))
+    followed = [edge for edge in edges if edge.pair not in aside] if aside else edges
     components = Components()
-    for edge in edges:
+    for edge in (*followed, *links):
         components.union(*edge.pair)
     islands: dict[str, list[str]] = defaultdict(list)
     for node in types:
         islands[components.find(node)].append(node)
-    shared = _shared(rules, types, edges)
     contested = {
         root
         for root, nodes in islands.items()
         if not (_is_valid(rules, types, nodes) and cuts.keys().isdisjoint(nodes))
-    } | {components.find(node) for node in shared}
+    }
     among: dict[str, list[Edge]] = defaultdict(list)
-    for edge in edges:
-        root = components.find(edge.weak)
-        if root in contested:
-            among[root].append(edge)
+    linked: dict[str, list[Edge]] = defaultdict(list)
+    for some, by_root in ((followed, among), (links, linked)):
+        for edge in some:
+            root = components.find(edge.weak)
+            if root in contested:
+                by_root[root].append(edge)
     clusters: list[list[str]] = []
     rejected: set[Pair] = set()
     for root, nodes in islands.items():
         if root in contested:
-            found = resolve(rules, {node: types[node] for node in nodes}, among[root], cuts)
+            within = {node: types[node] for node in nodes}
+            found = resolve(rules, within, among[root], cuts, links=linked[root], first=first)
             clusters += found.clusters
             rejected |= found.rejected
         else:
             clusters.append(nodes)
-    return Resolution(clusters, frozenset(rejected))
+    return Resolution(clusters, frozenset(rejected), aside)
 
 
 def _is_valid(rules: Rules, types: Mapping[str, str], nodes: Sequence[str]) -> bool:
-    """Tells whether nodes may be together, whatever connects them."""
+    """Tells whether nodes may be together, whatever connects them and whenever they were seen."""
     if len(nodes) == 1:
         return True
     if len(nodes) > rules.nodes_max:
@@ -58,12 +72,3 @@ def _is_valid(rules: Rules, types: Mapping[str, str], nodes: Sequence[str]) -> b
         if limit is not None and count > limit:
             return False
     return True
-
-
-def _shared(rules: Rules, types: Mapping[str, str], edges: Iterable[Edge]) -> list[str]:
-    """Returns the nodes with so many neighbours that they may be shared."""
-    most = {known.name: known.hub_over for known in rules.types if known.hub_over is not None}
-    if not most:
-        return []
-    counts = Counter(edge.weak for edge in edges if types[edge.weak] in most)
-    return [node for node, count in counts.items() if count > most[types[node]]]

@@ -17,6 +17,7 @@ from rapport.identity.v1.events_pb2 import PurposeArchived, PurposeCreated
 from rapport.identity.v1.service_pb2 import ListProfilesRequest
 from services.identity.__main__ import SERVICE
 from services.identity.consents import FACTS as CONSENTS
+from services.identity.flags import FACTS as FLAGS
 from services.identity.projections import list_profiles
 from services.identity.projections.purposes import PurposesView
 from services.identity.traits import is_computed
@@ -136,7 +137,7 @@ def test_every_fact_of_ours_is_told_in_some_history():
     }
 
 
-def test_every_verdict_and_word_on_consent_is_heard_in_some_history():
+def test_every_verdict_flag_and_word_on_consent_is_heard_in_some_history():
     heard = {
         fact["type"]
         for path in HISTORIES
@@ -144,5 +145,5 @@ def test_every_verdict_and_word_on_consent_is_heard_in_some_history():
         if fact["type"].startswith("rapport.identity.v1.")
     }
 
-    known = (*VERDICTS.values(), *CONSENTS, PurposeCreated, PurposeArchived)
+    known = (*VERDICTS.values(), *FLAGS.values(), *CONSENTS, PurposeCreated, PurposeArchived)
     assert heard == {fact.DESCRIPTOR.full_name for fact in known}

@@ -102,6 +102,9 @@ JUDGED = {
     "one": {"type": "user_id", "value": "{id}"},
     "other": {"type": "anonymous_id", "value": "{id}"},
 }
+FLAGGED = {"identifier": JUDGED["one"]}
+BLOCKED = ("identity.v1.FlagsService/BlockIdentifier", FLAGGED)
+ALLOWED = ("identity.v1.FlagsService/AllowIdentifier", FLAGGED)
 LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
 CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
 MATCH_RUN = ("identity.v1.MatchRunsService/StartMatchRun", {"match_run_id": "{id}"})
@@ -276,6 +279,9 @@ EXAMPLES = {
     "LinkIdentifiers": [CUT, JUDGED],
     "CutIdentifiers": [LINKED, JUDGED],
     "ClearVerdict": [LINKED, JUDGED],
+    "BlockIdentifier": [ALLOWED, FLAGGED],
+    "AllowIdentifier": [BLOCKED, FLAGGED],
+    "ClearIdentifierFlag": [BLOCKED, FLAGGED],
     "StartMatchRun": [{"match_run_id": "{id}"}],
     "CancelMatchRun": [MATCH_RUN, {"name": "matchRuns/{id}"}],
     "SuggestMatch": [JUDGED],

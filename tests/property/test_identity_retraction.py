@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from services.identity.retraction import settle
+from tests.identity_histories import DenseHistory, another_order
 from tests.identity_reference import still_true
-from tests.identity_world import DenseHistory, another_order, batches
+from tests.identity_world import batches
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 60), st.sampled_from([1, 3, 12, 100]))

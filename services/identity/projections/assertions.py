@@ -47,7 +47,8 @@ class Swing:
 
     `shaken` are nodes (with their workspace) that lost facts or edges, or were judged, `emptied`
     atoms that lost all of their facts. `turned` are pairs on which the verdict is another, each
-    with whether they are only kept apart from now on.
+    with whether they are only kept apart from now on; `flagged` are nodes that somebody decided
+    about. `first_keys` are those of the first facts that atoms have left.
     """
 
     taken_back: dict[Pair, str] = field(default_factory=dict)
@@ -56,6 +57,8 @@ class Swing:
     shaken: set[tuple[str, str]] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
     turned: dict[Pair, bool] = field(default_factory=dict)
+    flagged: set[tuple[str, str]] = field(default_factory=set)
+    first_keys: dict[str, bytes] = field(default_factory=dict)
 
 
 async def assert_slots(tx: Tx, schema: str, facts: Sequence[Fact]) -> Swing:

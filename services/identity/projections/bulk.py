@@ -18,13 +18,15 @@ from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity.accounts import word_of as word_about_account
 from services.identity.consents import word_of_event, word_of_fact
 from services.identity.facts import Deal, Fact, deal_of, key_of, read_fact, received_at
-from services.identity.graph import Cuts, Edge, Pair, cuts_of, together
+from services.identity.flags import Flag, flag_of, held_flags
+from services.identity.graph import Cuts, Edge, Pair, cuts_of, hubs_of, together
 from services.identity.identifiers import Identifier
 from services.identity.projections import (
     accounts,
     consent_statuses,
     consents,
     deal_words,
+    flags,
     profiles,
     timeline,
     verdicts,
@@ -78,6 +80,7 @@ class Population:
     slots: dict[tuple[str, str], tuple[bytes, Identifier | None]] = field(default_factory=dict)
     words: dict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
     rulings: dict[JudgedPlace, Ruling] = field(default_factory=dict)
+    flags: dict[str, Flag] = field(default_factory=dict)
     groups: Groups = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,16 +120,28 @@ class Population:
         if known is None or known.key < ruling.key:
             self.rulings[ruling.place] = ruling
 
+    def add_flag(self, flag: Flag) -> None:
+        """Adds a flag; the last one of an identifier holds."""
+        known = self.flags.get(flag.node)
+        if known is None or known.key < flag.key:
+            self.flags[flag.node] = flag
+
     def rows(self) -> Iterator[tuple[str, list[Row]]]:
         """Resolves who is one person; yields the rows of each table but the timeline."""
         self._hold()
         links, cuts = self._judged()
         types = {node: known.type for node, known in self.nodes.items()}
-        found = resolve_all(self.rules, types, [*self.edges.values(), *links.values()], cuts)
+        edges = list(self.edges.values())
+        hubs = hubs_of(self.rules, types, edges, held_flags(self.flags.values()))
+        first = self._first_keys() if self.rules.has_windows else {}
+        found = resolve_all(
+            self.rules, types, edges, cuts, links=list(links.values()), hubs=hubs, first=first
+        )
         profile_of = profiles_of(found.clusters, self.atoms)
-        yield "nodes", self._of_nodes(profile_of)
-        yield "edges", self._of_edges(found.rejected)
+        yield "nodes", self._of_nodes(hubs, profile_of)
+        yield "edges", self._of_edges(found.rejected | found.aside)
         yield "verdicts", self._of_verdicts(found.rejected & links.keys())
+        yield "flags", [flags.row_of(flag) for flag in self.flags.values()]
         yield "assertions", self._of_slots()
         yield "atoms", self._of_atoms()
         yield "traits", self._of_traits()
@@ -152,9 +167,15 @@ class Population:
                     apart.append(ruling.pair)
         return links, cuts_of(apart)
 
-    def _of_nodes(self, profile_of: Mapping[str, str | None]) -> list[Row]:
+    def _first_keys(self) -> dict[str, bytes]:
+        first = {node: atom.first_key for node, atom in self.atoms.items()}
+        for edge in self.edges.values():
+            first[edge.weak] = min(first.get(edge.weak, edge.key), edge.key)
+        return first
+
+    def _of_nodes(self, hubs: frozenset[str], profile_of: Mapping[str, str | None]) -> list[Row]:
         return [
-            (self.workspace, node, known.type, known.value, profile_of[node])
+            (self.workspace, node, known.type, known.value, node in hubs, profile_of[node])
             for node, known in self.nodes.items()
         ]
 
@@ -296,11 +317,15 @@ class ProfilesBulk:
             self._people |= {name: Population(name, rules[name]) for name in sorted(new)}
 
     def _read(self, event: Recorded) -> Fact | None:
-        """Reads an event's fact; verdicts and words of deals are kept at once."""
+        """Reads an event's fact; verdicts, flags and words of deals are kept at once."""
         people = self._people[event.workspace]
         ruling = ruling_of(event)
         if ruling is not None:
             people.add_ruling(ruling)
+            return None
+        flag = flag_of(event)
+        if flag is not None:
+            people.add_flag(flag)
             return None
         deal: Deal | None = deal_of(event)
         told = {} if deal is None else {event.event_id: people.add_word(deal[1], event)}

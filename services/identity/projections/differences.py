@@ -104,6 +104,7 @@ left join {built}.nodes n on n.workspace = p.workspace and n.node = p.profile
 order by p.workspace, p.profile, p.node
 """
 
+# Those of $2 and $3 lost an activity, so that who counts on counts too many.
 _RECOUNTED = """
 with counted as (
     select n.workspace, n.profile, sum(a.activities)::bigint as activities
@@ -116,8 +117,9 @@ from {built}.profiles b
 left join {live}.profiles l using (workspace, profile)
 left join counted c using (workspace, profile)
 where ($1::text is null or b.workspace = $1)
-    and (b.create_time, b.last_activity_time, b.activity_count)
-        is distinct from (l.create_time, l.last_activity_time, c.activities)
+    and ((b.create_time, b.last_activity_time, b.activity_count)
+            is distinct from (l.create_time, l.last_activity_time, c.activities)
+        or (b.workspace, b.profile) in (select * from unnest($2::text[], $3::text[])))
 order by b.workspace, b.profile
 """
 
@@ -181,7 +183,9 @@ class Difference:
 
     async def changes(self) -> AsyncIterator[Change]:
         """Tells the way from one to the other, change by change."""
+        shrunk: set[ProfilePlace] = set()
         async for row in self._rows(_GONE, one=self.live, other=self.built, also=_GOING):
+            shrunk.add(_place(row))
             yield _done(row).retracted(self.origin(row["workspace"]))
         async for row in self._rows(_CREATED):
             yield created(row["profile"], row["create_time"], self.origin(row["workspace"]))
@@ -194,7 +198,8 @@ class Difference:
             activity = Activity(*told, details="", account=row["account"] or "")
             origin = self.origin(row["workspace"])
             yield _done(row).recorded(origin, activity, row["receive_time"])
-        async for row in self._rows(_RECOUNTED):
+        places = [list(column) for column in zip(*sorted(shrunk), strict=True)] or [[], []]
+        async for row in self._rows(_RECOUNTED, *places):
             whole = row["create_time"], row["last_activity_time"], row["activity_count"]
             yield recounted(row["profile"], whole, self.origin(row["workspace"]))
         async for change in self._trait_changes():
@@ -284,12 +289,13 @@ class Difference:
             told += trait_changes(profile, old, new, self.origin(workspace))
         return told
 
-    def _rows(self, statement: str, **named: str) -> AsyncIterator[Any]:
+    def _rows(self, statement: str, *more: object, **named: str) -> AsyncIterator[Any]:
         names = named or {"live": self.live, "built": self.built}
         rows: AsyncIterator[Any] = aiter(
             self.tx.cursor(
                 statement.format(**names),
                 self.workspace,
+                *more,
                 prefetch=ROWS_PER_FETCH,
                 timeout=DIGEST_TIMEOUT_S,
             )

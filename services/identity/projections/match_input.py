@@ -61,6 +61,7 @@ from profiles.edges e
 join profiles.nodes weak on weak.workspace = e.workspace and weak.node = e.weak
 join profiles.nodes strong on strong.workspace = e.workspace and strong.node = e.strong
 where e.workspace = $1 and e.is_rejected and weak.profile <> strong.profile
+    and not (weak.is_hub or strong.is_hub)
 order by one, other limit $2
 """
 

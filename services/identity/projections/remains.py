@@ -41,6 +41,7 @@ class Remains:
     def swing(self) -> Swing:
         """Returns what this changes about who is one person."""
         swing = Swing(emptied={lost.atom for lost in self.lost} - self.atoms.keys())
+        swing.first_keys = {node: atom.first_key for node, atom in self.atoms.items()}
         for lost in self.lost:
             workspace = lost.event.workspace
             swing.shaken.add((workspace, lost.atom))

@@ -160,7 +160,8 @@ class Step:
 
     def _causes(self) -> dict[str, Recorded]:
         """Returns, per island, the last news of it: what its profiles went through is its."""
-        return {self._island(fact.atom): fact.event for fact in self.news}
+        causes = {self._island(node): fact.event for fact in self.news for node in fact.nodes}
+        return causes | {self._island(fact.atom): fact.event for fact in self.news}
 
 
 def profiles_of(

@@ -108,6 +108,11 @@ class Judged:
     atom: str
     traits: Traits = ()
 
+    @property
+    def nodes(self) -> Sequence[str]:
+        """The nodes it is about."""
+        return (self.atom,)
+
 
 @dataclass(frozen=True, slots=True)
 class Held:

@@ -15,6 +15,8 @@ from services.identity.accounts import Word, words_of
 from services.identity.changes import ACTOR, Change
 from services.identity.consents import FACTS as CONSENTS
 from services.identity.facts import READ, Fact, read_fact
+from services.identity.flags import FACTS as FLAGS
+from services.identity.flags import last_flags
 from services.identity.projections import (
     accounts,
     assertions,
@@ -22,6 +24,7 @@ from services.identity.projections import (
     consent_statuses,
     consents,
     deal_words,
+    flags,
     graph_rows,
     memberships,
     profiles,
@@ -38,9 +41,11 @@ from services.identity.projections.memberships import settle_memberships
 from services.identity.projections.remains import take_back
 from services.identity.projections.rules_in_force import RulesInForce, rules_in_force
 from services.identity.projections.step import Step
+from services.identity.projections.verdicts import Judged
 from services.identity.retraction import Message, settle
 from services.identity.rules import Rules
-from services.identity.verdicts import FACTS, JudgedPlace, Ruling, last_rulings
+from services.identity.verdicts import FACTS as VERDICTS
+from services.identity.verdicts import last_rulings
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
@@ -53,6 +58,7 @@ _IDEAS = (
     deal_words,
     profiles,
     verdicts,
+    flags,
     accounts,
     memberships,
     consents,
@@ -61,8 +67,8 @@ _IDEAS = (
 
 RulesOf = Mapping[str, Rules]  # by workspace
 
-# The own log is read for verdicts and consents; all else in it follows from what is here.
-HEARD = READ | {CustomerEventRetracted, *FACTS.values(), *CONSENTS}
+# The own log is read for verdicts, flags and consents; all else in it follows from what is here.
+HEARD = READ | {CustomerEventRetracted, *VERDICTS.values(), *FLAGS.values(), *CONSENTS}
 
 # A million events with 280 000 identifiers take 0.3 GB of memory at most, 0.2 while they are read.
 EVENTS_IN_BULK_MAX = 5_000_000
@@ -118,8 +124,7 @@ class ProfilesView:
         words = await accounts.add_words(tx, schema, words_of(still_true, read))
         told += await _add(tx, schema, rules, facts, heard, words) if facts else []
         told += await accounts.hear_words(tx, schema, words)
-        rulings = last_rulings(still_true)
-        told += await _judge(tx, schema, rules, rulings) if rulings else []
+        told += await _judge(tx, schema, rules, still_true)
         said = await consents.keep_words(tx, schema, facts, still_true)
         return told + await consent_statuses.tell_consents(tx, schema, told, said)
 
@@ -176,22 +181,22 @@ async def _add(
     return [*moves, *changes.activities(facts, step.after), *traits, *members]
 
 
-async def _judge(
-    tx: Tx, schema: str, rules: RulesOf, rulings: Mapping[JudgedPlace, Ruling]
-) -> list[Change]:
-    """Lets people's verdicts hold; what they part or join moves with its atoms."""
-    turns = await verdicts.keep_rulings(tx, schema, rulings)
-    if not turns:
+async def _judge(tx: Tx, schema: str, rules: RulesOf, events: Sequence[Recorded]) -> list[Change]:
+    """Lets people's verdicts and flags hold; what they part or join moves with its atoms."""
+    rulings, flagged = last_rulings(events), last_flags(events)
+    turns = await verdicts.keep_rulings(tx, schema, rulings) if rulings else ()
+    won = await flags.keep_flags(tx, schema, flagged) if flagged else ()
+    news = [judged for turn in turns for judged in turn.news]
+    news += [Judged(flag.event, flag.node) for flag in won]
+    if not news:
         return []
-    swing = Swing()
-    for turn in turns:
-        workspace, *pair = turn.ruling.place
-        swing.shaken.update((workspace, node) for node in pair)
-        swing.turned[turn.ruling.pair] = turn.is_new_cut
+    swing = Swing(flagged={flag.place for flag in won})
+    swing.shaken |= {(judged.event.workspace, judged.atom) for judged in news}
+    swing.turned = {turn.ruling.pair: turn.is_new_cut for turn in turns}
     touched = Islands(tx, schema, rules)
     await touched.join([], swing)
     before = touched.profiles_of_atoms()
-    step = await Step.to_now(touched, before, [judged for turn in turns for judged in turn.news])
+    step = await Step.to_now(touched, before, news)
 
     async def say_nothing(known: TraitsOfAtoms) -> TraitsOfAtoms:
         return known

@@ -13,14 +13,9 @@ from services.kernel.log.log import Origin
 from services.kernel.views.view import digest
 from tests.accounts_reference import expected_accounts
 from tests.accounts_world import AccountHistory
+from tests.identity_histories import another_order
 from tests.identity_reference import expected, still_true
-from tests.identity_world import (
-    another_order,
-    apply,
-    batches,
-    connected,
-    create,
-)
+from tests.identity_world import apply, batches, connected, create
 from tests.integration.identity.test_bulk import build
 
 WORKSPACES = 15

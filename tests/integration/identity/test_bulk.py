@@ -4,11 +4,12 @@ import pytest
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
 from services.identity.projections import ProfilesView, bulk
+from services.identity.rules import DEFAULT
 from services.kernel.views.bulk import TooMuchForBulkError
 from services.kernel.views.view import digest
 from tests.identity_reference import expected
-from tests.identity_world import Facts, apply, batches, connected, create
-from tests.integration.identity.test_order import CROWDS, assert_tables, crowd
+from tests.identity_world import Facts, apply, batches, connected, create, view_of
+from tests.integration.identity.test_order import OF_CROWDS, assert_tables
 
 _INDEXES = """
 select tablename, indexname, replace(indexdef, schemaname || '.', '') as definition
@@ -16,11 +17,11 @@ from pg_indexes where schemaname = $1 order by 1, 2
 """
 
 
-async def build(connection, events, schema="bulk", rng=None):
+async def build(connection, events, schema="bulk", rng=None, rules=DEFAULT):
     """Makes a view of all events at once."""
     await create(connection, schema)
     async with connection.transaction():
-        built = ProfilesView().bulk(connection, schema)
+        built = view_of(rules).bulk(connection, schema)
         for batch in batches(rng, events, 300) if rng else [events]:
             await built.add(batch)
         await built.finish()
@@ -30,21 +31,21 @@ async def indexes(connection, schema):
     return [tuple(row) for row in await connection.fetch(_INDEXES, schema)]
 
 
-@pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
+@OF_CROWDS
 async def test_a_dense_crowd_at_once_is_row_for_row_what_it_is_batch_by_batch(
-    database, monkeypatch, seed, retracting, judging
+    database, monkeypatch, crowd
 ):
     monkeypatch.setattr(bulk, "BATCH_SIZE", 20)
-    rng, events = crowd(seed, retracting=retracting, judging=judging)
+    rng, events = crowd.facts()
     async with connected(database) as connection:
         await create(connection, "folded")
         for batch in batches(rng, events, 300):
-            await apply(connection, batch, "folded")
-        await build(connection, events, rng=rng)
+            await apply(connection, batch, "folded", crowd.rules)
+        await build(connection, events, rng=rng, rules=crowd.rules)
 
         assert await digest(connection, "bulk") == await digest(connection, "folded")
         assert await indexes(connection, "bulk") == await indexes(connection, "folded")
-        await assert_tables(connection, "bulk", expected(events))
+        await assert_tables(connection, "bulk", expected(events, crowd.rules))
 
 
 async def test_what_is_recorded_again_behind_its_retraction_is_a_fact(database):

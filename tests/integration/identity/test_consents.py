@@ -22,17 +22,9 @@ from services.kernel.errors import NotFound
 from services.kernel.log.recorded import utc
 from services.kernel.views.view import digest
 from tests.consents_world import consented, created, have_purposes, preferring
+from tests.identity_histories import DenseHistory, another_order
 from tests.identity_reference import expected, facts_of
-from tests.identity_world import (
-    DenseHistory,
-    Facts,
-    another_order,
-    apply,
-    at,
-    batches,
-    connected,
-    create,
-)
+from tests.identity_world import Facts, apply, at, batches, connected, create
 from tests.integration.identity.test_bulk import build
 
 WORKSPACES = 10

@@ -7,7 +7,7 @@ import pytest
 from services.identity.projections import ProfilesView, differences
 from tests.identity_reference import expected
 from tests.identity_world import Facts, apply, batches, connected, create
-from tests.integration.identity.test_order import Reader, assert_told, crowd
+from tests.integration.identity.test_order import Crowd, Reader, assert_told
 
 
 async def between(connection, live="live", built="built"):
@@ -32,7 +32,7 @@ async def test_the_difference_leads_from_any_profiles_to_any_others(
     monkeypatch.setattr(differences, "ROWS_PER_FETCH", 7)
     monkeypatch.setattr(differences, "CHANGES_PER_PART_MAX", 10)
     monkeypatch.setattr(differences, "PROFILES_PER_FETCH", 3)
-    rng, events = crowd(seed, retracting=3, judging=3)
+    rng, events = Crowd("changed", seed, retracting=3, judging=3).facts()
     before = [event for event in events if rng.random() < kept_before]
     after = [event for event in events if rng.random() < kept_after]
     async with connected(database) as connection:
@@ -47,7 +47,7 @@ async def test_the_difference_leads_from_any_profiles_to_any_others(
 
 
 async def test_between_equal_generations_lies_nothing(database):
-    rng, events = crowd(3, retracting=3, judging=3)
+    rng, events = Crowd("changed", 3, retracting=3, judging=3).facts()
     async with connected(database) as connection:
         await told(connection, "live", events, rng)
         await told(connection, "built", events, random.Random(5))

@@ -8,11 +8,12 @@ import pytest
 from rapport.identity.v1.explanations_pb2 import PairRelation, RefusalRule, RemedyKind
 from rapport.identity.v1.verdicts_pb2 import VerdictKind
 from services.identity.identifiers import identifier
-from services.identity.projections import explanations
+from services.identity.projections import explanations, survey
 from services.identity.projections.explanations import explain_pair, explain_profile
 from services.identity.rules import DEFAULT
 from services.kernel.errors import NotFound, ResourceExhausted
-from tests.identity_world import DenseHistory, Facts, apply, at
+from tests.identity_histories import DenseHistory
+from tests.identity_world import Facts, apply, at
 
 USER, OTHER = ("user_id", "u1"), ("user_id", "u2")
 BROWSER, EMAIL = ("anonymous_id", "a1"), ("email", "ada@x.com")
@@ -176,6 +177,7 @@ async def test_what_an_answer_leaves_out_is_counted(people, facts, monkeypatch):
         *(facts.track(user_id=f"u{n}", anonymous_id="a1") for n in range(2, 5)),
         facts.cut(USER, OTHER),
         facts.cut(USER, ("user_id", "u3")),
+        facts.allowed(BROWSER),
     )
 
     found = await explain_profile(people.pool, "acme", "profiles/user_id:u1")
@@ -187,12 +189,12 @@ async def test_what_an_answer_leaves_out_is_counted(people, facts, monkeypatch):
 async def test_too_much_that_hangs_together_is_not_resolved_for_a_question(
     people, facts, monkeypatch
 ):
-    monkeypatch.setattr(explanations, "ISLAND_NODES_EXPLAINED_MAX", 3)
+    monkeypatch.setattr(survey, "ISLAND_NODES_EXPLAINED_MAX", 3)
     await people.happens(
         facts.track(user_id="u1", anonymous_id="a1"), facts.track(user_id="u2", anonymous_id="a1")
     )
     assert (await pair(people, USER, OTHER)).relation == PairRelation.PAIR_RELATION_REFUSED
-    await people.happens(facts.track(user_id="u3", anonymous_id="a1"))
+    await people.happens(facts.allowed(BROWSER), facts.track(user_id="u3", anonymous_id="a1"))
 
     with pytest.raises(ResourceExhausted):
         await pair(people, USER, OTHER)

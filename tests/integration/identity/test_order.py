@@ -3,31 +3,71 @@
 import json
 import random
 from collections import defaultdict
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from rapport.identity.v1 import events_pb2
-from services.identity.rules import CLUSTER_NODES_MAX, DEFAULT
+from services.identity.rules import DEFAULT, Rules
 from services.kernel.log.recorded import utc
 from services.kernel.views.view import digest
+from tests.identity_histories import DenseHistory, another_order
 from tests.identity_reference import expected, still_true
-from tests.identity_world import (
-    DenseHistory,
-    Facts,
-    another_order,
-    apply,
-    batches,
-    connected,
-    create,
-)
+from tests.identity_world import Facts, apply, batches, connected, create
 
 WORKSPACES = 40
 FACTS = 40
-# A seed, and how much of its histories takes facts back and are verdicts; all others are 18.
-CROWDS = ((0, 0, 0), (1, 6, 3), (2, 12, 12))
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Histories, how much of them takes facts back, are verdicts and flags, and by what rules."""
+
+    name: str
+    seed: int
+    retracting: int = 0
+    judging: int = 0
+    flagging: int = 0
+    rules: Rules = DEFAULT
+
+    def facts(self):
+        """Many dense histories, each in a workspace of its own."""
+        rng = random.Random(self.seed)
+        kinds = {name: getattr(self, name) for name in ("retracting", "judging", "flagging")}
+        histories = [
+            DenseHistory(rng, f"w{n}").some(rng.randint(1, FACTS), **kinds)
+            for n in range(WORKSPACES)
+        ]
+        return rng, [event for history in histories for event in history]
+
+
+def ruled(**types):
+    """The default rules, with other words about some types."""
+    return replace(
+        DEFAULT, types=tuple(replace(each, **types.get(each.name, {})) for each in DEFAULT.types)
+    )
+
+
+# Nothing is shared, so that all hangs together.
+LOOSE = ruled(**{known.name: {"hub_over": None} for known in DEFAULT.types})
+TIMED = ruled(
+    user_id={"window": timedelta(minutes=10)},
+    external_id={"limit": 1, "window": timedelta(minutes=20)},
+    email={"limit": 2, "window": timedelta(minutes=15)},
+    phone={"limit": 1, "window": timedelta(minutes=5), "hub_over": None},
+    anonymous_id={"limit": 2, "window": timedelta(minutes=10), "hub_over": 1},
+    device_id={"hub_over": 1},
+)
+CROWDS = (
+    Crowd("told", 0),
+    Crowd("judged", 1, retracting=6, judging=3, flagging=3),
+    Crowd("loose", 2, retracting=12, judging=12, flagging=2, rules=LOOSE),
+    Crowd("timed", 3, retracting=6, judging=4, flagging=4, rules=TIMED),
+    Crowd("small", 4, retracting=6, judging=4, flagging=4, rules=replace(DEFAULT, nodes_max=6)),
+)
+OF_CROWDS = pytest.mark.parametrize("crowd", CROWDS, ids=lambda crowd: crowd.name)
 
 
 class Reader:
@@ -115,23 +155,12 @@ class Reader:
             self.profile_of[atom] = new
 
 
-def crowd(seed, *, retracting=0, judging=0):
-    """Many dense histories, each in a workspace of its own."""
-    rng = random.Random(seed)
-    found = [
-        DenseHistory(rng, f"w{n}").some(
-            rng.randint(1, FACTS), retracting=retracting, judging=judging
-        )
-        for n in range(WORKSPACES)
-    ]
-    return rng, [event for history in found for event in history]
-
-
 async def assert_tables(connection, schema, wanted):
     """The tables hold exactly what is wanted."""
-    nodes = await connection.fetch(f"select node, type, value, profile from {schema}.nodes")
+    nodes = await connection.fetch(f"select * from {schema}.nodes")
     assert {n["node"]: n["profile"] for n in nodes} == wanted.profile_of
     assert {n["node"]: (n["type"], n["value"]) for n in nodes} == wanted.values
+    assert {n["node"] for n in nodes if n["is_hub"]} == wanted.hubs
     atoms = await connection.fetch(f"select * from {schema}.atoms")
     assert {
         a["node"]: (a["first_key"], a["activities"], a["last_activity_time"]) for a in atoms
@@ -142,6 +171,8 @@ async def assert_tables(connection, schema, wanted):
     assert {(v["weak"], v["strong"]): (v["kind"], v["is_rejected"]) for v in judged} == (
         wanted.verdicts
     )
+    flags = await connection.fetch(f"select node, kind from {schema}.flags")
+    assert {flag["node"]: flag["kind"] for flag in flags} == wanted.flags
     rows = await connection.fetch(f"select * from {schema}.profiles")
     assert {
         r["profile"]: (r["create_time"], r["last_activity_time"], r["activity_count"]) for r in rows
@@ -174,13 +205,10 @@ def assert_told(reader, wanted):
     }
 
 
-@pytest.mark.parametrize("nodes_max", [CLUSTER_NODES_MAX, 6])
-@pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
-async def test_any_order_of_a_dense_crowd_gives_the_same_tables(
-    database, seed, retracting, judging, nodes_max
-):
-    rules = replace(DEFAULT, nodes_max=nodes_max)
-    rng, events = crowd(seed, retracting=retracting, judging=judging)
+@OF_CROWDS
+async def test_any_order_of_a_dense_crowd_gives_the_same_tables(database, crowd):
+    rules = crowd.rules
+    rng, events = crowd.facts()
     wanted = expected(events, rules)
     async with connected(database) as connection:
         await create(connection, "g0")
@@ -198,19 +226,17 @@ async def test_any_order_of_a_dense_crowd_gives_the_same_tables(
             assert await digest(connection, schema) == whole
 
 
-@pytest.mark.parametrize(("seed", "retracting", "judging"), CROWDS)
-async def test_after_every_batch_the_tables_are_those_of_the_facts_so_far(
-    database, seed, retracting, judging
-):
-    rng, events = crowd(seed, retracting=retracting, judging=judging)
+@OF_CROWDS
+async def test_after_every_batch_the_tables_are_those_of_the_facts_so_far(database, crowd):
+    rng, events = crowd.facts()
     ordered = another_order(rng, events)
     reader, arrived = Reader(), []
     async with connected(database) as connection:
         await create(connection, "profiles")
         for batch in batches(rng, ordered, 60):
             arrived += batch
-            reader.read(await apply(connection, batch))
-            wanted = expected(arrived)
+            reader.read(await apply(connection, batch, rules=crowd.rules))
+            wanted = expected(arrived, crowd.rules)
             await assert_tables(connection, "profiles", wanted)
             assert_told(reader, wanted)
 
@@ -256,6 +282,7 @@ def _drop_workspace(workspace):
         "verdicts",
         "consent_words",
         "consents",
+        "flags",
     )
     return ";".join(f"delete from mixed.{t} where workspace = '{workspace}'" for t in tables)
 

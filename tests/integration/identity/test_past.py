@@ -21,7 +21,8 @@ from services.kernel.process.runtime import make_kernel, prepare_database
 from services.kernel.views import as_of, freshness
 from services.kernel.views.projection import fold
 from services.kernel.views.view import digest
-from tests.identity_world import DenseHistory, Facts, another_order, at, batches
+from tests.identity_histories import DenseHistory, another_order
+from tests.identity_world import Facts, at, batches
 
 BEGINNING = at(1_000)
 

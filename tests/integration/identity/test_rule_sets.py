@@ -16,9 +16,10 @@ from services.kernel.errors import FailedPrecondition, NotFound
 from services.kernel.log.database import transaction
 from services.kernel.views.rebuild import Rebuild
 from services.kernel.views.view import add_generation, digest
+from tests.identity_histories import DenseHistory
 from tests.identity_reference import Expected, expected
-from tests.identity_world import DenseHistory, Facts, apply, batches, create
-from tests.integration.identity.test_order import Reader, assert_tables, assert_told, crowd
+from tests.identity_world import Facts, apply, batches, create
+from tests.integration.identity.test_order import Crowd, Reader, assert_tables, assert_told
 from tests.rule_sets_world import RuleWorld
 
 OURS = "w1"
@@ -73,7 +74,7 @@ async def live(world):
 
 
 async def test_what_is_told_leads_from_rules_to_rules_and_back_and_the_rows_are_the_same(world):
-    rng, events = crowd(1, retracting=3)
+    rng, events = Crowd("ruled", 1, retracting=3).facts()
     ours = DenseHistory(rng, OURS).some(150, retracting=4)
     events = [*ours, *(event for event in events if event.workspace in ("w2", "w3"))]
     kept, late = events[:-40], events[-40:]
@@ -201,8 +202,8 @@ async def test_what_people_decided_holds_under_any_rules(world):
 
 async def test_more_facts_than_fit_into_memory_are_folded(world, monkeypatch):
     facts = Facts()
-    for user in ("u1", "u2", "u3"):
-        await world.record(facts.identify(user_id=user, anonymous_id="a"))
+    for user, browser in (("u1", "a"), ("u2", "a"), ("u3", "b")):
+        await world.record(facts.identify(user_id=user, anonymous_id=browser))
     monkeypatch.setattr(ProfilesView, "events_in_bulk_max", 1)
     await world.draft("two-users", with_type(USER_ID, limit=2))
 

@@ -15,6 +15,14 @@ from rapport.identity.v1.explanations_pb2 import (
     PairRelation,
 )
 from rapport.identity.v1.explanations_pb2_grpc import ExplanationsServiceStub
+from rapport.identity.v1.flags_pb2 import (
+    AllowIdentifierRequest,
+    BlockIdentifierRequest,
+    ClearIdentifierFlagRequest,
+    FlagKind,
+    ListIdentifierFlagsRequest,
+)
+from rapport.identity.v1.flags_pb2_grpc import FlagsServiceStub
 from rapport.identity.v1.service_pb2 import (
     GetProfileRequest,
     ListProfilesRequest,
@@ -34,7 +42,7 @@ from services.deals.__main__ import SERVICE as DEALS
 from services.events.__main__ import SERVICE as EVENTS
 from services.identity import decider
 from services.identity.__main__ import SERVICE as IDENTITY
-from services.kernel.errors import InvalidArgument, NotFound, ResourceExhausted
+from services.kernel.errors import Aborted, InvalidArgument, NotFound, ResourceExhausted
 from services.kernel.log.database import transaction
 from services.kernel.log.log import (
     ANY_VERSION,
@@ -293,6 +301,27 @@ async def test_an_identifier_has_a_bounded_number_of_verdicts(platform, monkeypa
 
     assert again.verdict.etag == '"1"'
     assert (await link("a3", taken_back.write_token)).verdict.etag == '"1"'
+
+
+async def test_a_flag_is_decided_once_and_only_as_the_version_that_was_seen(platform):
+    flags = platform["identity"].stub(FlagsServiceStub)
+    tablet = Named(type="anonymous_id", value=" tablet ")
+
+    blocked = await flags.BlockIdentifier(BlockIdentifierRequest(identifier=tablet, reason="kiosk"))
+    again = await flags.BlockIdentifier(BlockIdentifierRequest(identifier=tablet))
+    with pytest.raises(Aborted):
+        await flags.AllowIdentifier(AllowIdentifierRequest(identifier=tablet, etag='"2"'))
+    allowed = await flags.AllowIdentifier(AllowIdentifierRequest(identifier=tablet, etag='"1"'))
+    cleared = await flags.ClearIdentifierFlag(ClearIdentifierFlagRequest(identifier=tablet))
+    asked = ListIdentifierFlagsRequest(read_token=cleared.write_token)
+
+    assert (blocked.flag.identifier.value, blocked.flag.reason) == ("tablet", "kiosk")
+    assert again.flag.etag == blocked.flag.etag == '"1"'
+    assert allowed.flag.kind == FlagKind.FLAG_KIND_ALLOW
+    assert list((await flags.ListIdentifierFlags(asked)).flags) == []
+    for wrong in (Named(type="Shoe", value="43"), Named(type="email", value="guest")):
+        with pytest.raises(InvalidArgument):
+            await flags.BlockIdentifier(BlockIdentifierRequest(identifier=wrong))
 
 
 @pytest.mark.parametrize(
