@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rapport.identity.v1.events_pb2 import (
     ProfileActivityRecorded,
     ProfileCreated,
     ProfileIdentifiersChanged,
+    ProfileMembershipsChanged,
     ProfileRecounted,
     ProfileRemoved,
     ProfilesMerged,
@@ -126,6 +127,7 @@ class Chronicle:
 
     nodes: Spans[str] = field(default_factory=Spans)
     traits: Spans[tuple[str, datetime]] = field(default_factory=Spans)
+    accounts: Spans[None] = field(default_factory=Spans)
     wholes: Spans[Whole] = field(default_factory=Spans)
     rulings: list[Ruling] = field(default_factory=list)
     causes: dict[tuple[str, str], Cause] = field(default_factory=dict)
@@ -164,6 +166,8 @@ class Chronicle:
                     self.nodes.begin(place, known.node, event.record_time, known.type)
             case ProfileTraitsChanged() as fact:
                 self._read_traits(event, fact)
+            case ProfileMembershipsChanged() as fact:
+                self._read_memberships(event, fact)
             case ProfileCreated() | ProfileRecounted() as fact:
                 self._read_whole(event, fact)
             case ProfilesMerged() | ProfileSplit() | ProfileRemoved():
@@ -182,11 +186,20 @@ class Chronicle:
             else:
                 self.traits.end(place, change.trait, event.record_time)
 
+    def _read_memberships(self, event: Recorded, fact: ProfileMembershipsChanged) -> None:
+        place = event.workspace, id_of(fact.profile)
+        for change in fact.changes:
+            account = id_of(change.account)
+            if change.periods and not change.periods[-1].HasField("end_time"):
+                self.accounts.begin(place, account, event.record_time, None)
+            else:
+                self.accounts.end(place, account, event.record_time)
+
     def _read_whole(self, event: Recorded, fact: ProfileCreated | ProfileRecounted) -> None:
         place = event.workspace, id_of(fact.profile)
         begun = utc(fact.create_time) if fact.HasField("create_time") else event.record_time
         if isinstance(fact, ProfileCreated):
-            for spans in (self.nodes, self.traits, self.wholes):
+            for spans in self._all():
                 spans.new.add(place)
             whole = Whole(begun, None, 0, event.version)
             self._note(event, Kind.PROFILE_HISTORY_KIND_CREATED, fact.profile)
@@ -210,8 +223,11 @@ class Chronicle:
 
     def _end(self, event: Recorded, profile: str) -> None:
         place = event.workspace, id_of(profile)
-        for spans in (self.nodes, self.traits, self.wholes):
+        for spans in self._all():
             spans.end_all(place, event.record_time)
+
+    def _all(self) -> Sequence[Spans[Any]]:
+        return self.nodes, self.traits, self.accounts, self.wholes
 
     def _note(
         self, event: Recorded, kind: Kind.ValueType, profile: str, other: str | None = None

@@ -22,6 +22,7 @@ from tests.bench import (
     section_deals,
     section_feed,
     section_identity,
+    section_profiles,
     section_reads,
     section_rebuild,
     section_recording,
@@ -42,6 +43,7 @@ SECTIONS = {
         section_feed.SECTION,
         section_rebuild.SECTION,
         section_reads.SECTION,
+        section_profiles.SECTION,
         section_deals.SECTION,
     )
 }

@@ -1,6 +1,6 @@
 """The view `history`: what profiles were at every moment, folded from the own log.
 
-Spans of record time say which nodes, which values of traits and which whole a profile had in
+Spans of record time say which nodes, values of traits, accounts and whole a profile had in
 [from_time, to_time); entries say what became of it. No table holds an identifier's value. All rows
 are found by profile or by node, so that a person can be taken out of it.
 """
@@ -39,6 +39,14 @@ create table {schema}.traits (
     from_time timestamptz not null,
     to_time timestamptz not null,
     primary key (workspace, profile, trait, from_time)
+);
+create table {schema}.accounts (
+    workspace text not null,
+    profile text collate "C" not null,
+    account text collate "C" not null,
+    from_time timestamptz not null,
+    to_time timestamptz not null,
+    primary key (workspace, profile, account, from_time)
 );
 create table {schema}.wholes (
     workspace text not null,
@@ -166,12 +174,13 @@ class SpanTable(Generic[V]):
     def _add(self, schema: str) -> str:
         types = ["text", "text", "text", "timestamptz", "timestamptz", *self.types.values()]
         arrays = ", ".join(f"${number}::{name}[]" for number, name in enumerate(types, start=1))
-        shown = ", ".join(self.types)
+        shown = ", ".join(["workspace", "profile", self.about, "from_time", *self.types])
+        given = ", ".join(
+            ["workspace", "profile", self.about, "from_time", "end_time", *self.types]
+        )
         return (
-            f"insert into {schema}.{self.name} "
-            f"(workspace, profile, {self.about}, from_time, to_time, {shown}) "
-            f"select workspace, profile, about, from_time, coalesce(to_time, 'infinity'), {shown} "
-            f"from unnest({arrays}) added (workspace, profile, about, from_time, to_time, {shown})"
+            f"insert into {schema}.{self.name} ({shown}, to_time) "
+            f"select {shown}, coalesce(end_time, 'infinity') from unnest({arrays}) added ({given})"
         )
 
 
@@ -179,6 +188,7 @@ NODES: SpanTable[str] = SpanTable("nodes", "node", {"type": "text"}, lambda type
 TRAITS: SpanTable[Any] = SpanTable(
     "traits", "trait", {"value": "text", "occur_time": "timestamptz"}, lambda said: said
 )
+ACCOUNTS: SpanTable[None] = SpanTable("accounts", "account", {}, lambda _: ())
 WHOLES: SpanTable[Whole] = SpanTable(
     "wholes",
     "whole",
@@ -214,6 +224,7 @@ class HistoryView:
         began = events[0].record_time
         await NODES.keep(tx, schema, told.nodes, began)
         await TRAITS.keep(tx, schema, told.traits, began)
+        await ACCOUNTS.keep(tx, schema, told.accounts, began)
         await WHOLES.keep(tx, schema, told.wholes, began)
         await _find_causes(tx, schema, told.late_causes)
         rows = [_entry_row(entry) for entry in told.entries()]

@@ -16,7 +16,7 @@ from asyncpg import Pool
 from rapport.identity.v1.events_pb2 import ProfileActivityRecorded
 from rapport.identity.v1.service_pb2 import Identifier, Profile, TimelineKind, Trait
 from services.identity.changes import name_of, stream_of
-from services.identity.identifiers import identifier
+from services.identity.identifiers import account_name, identifier
 from services.identity.projections.profiles import node_named, snapshot
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.rules import CONTACT_ID, EMAIL, PHONE, Rules
@@ -57,6 +57,10 @@ select trait, value, occur_time
 from history.traits where workspace = $1 and profile = $2 and {_AT}
 """
 
+_ACCOUNTS = f"""
+select account from history.accounts where workspace = $1 and profile = $2 and {_AT}
+"""
+
 _SAID_BY_CONTACTS = f"""
 select details from profiles.timeline
 where workspace = $1 and node = any($2::text[])
@@ -79,6 +83,7 @@ async def get_profile_at(pool: Pool, workspace: str, name: str, moment: datetime
         )
         nodes = await tx.fetch(_NODES, workspace, profile, moment)
         traits = await tx.fetch(_TRAITS, workspace, profile, moment)
+        accounts = await tx.fetch(_ACCOUNTS, workspace, profile, moment)
         values = await _values(tx, rules, workspace, nodes)
     last = [row["last_activity_time"] for row in (whole, since) if row["last_activity_time"]]
     identifiers = [Identifier(type=row["type"], value=values.get(row["node"], "")) for row in nodes]
@@ -92,6 +97,7 @@ async def get_profile_at(pool: Pool, workspace: str, name: str, moment: datetime
         create_time=timestamp_of(whole["create_time"]),
         last_activity_time=timestamp_of(max(last, default=whole["create_time"])),
         activity_count=whole["activity_count"] + since["activity_count"],
+        accounts=sorted(account_name(row["account"]) for row in accounts),
     )
 
 

@@ -85,6 +85,13 @@ _SHOWN = "profile, create_time, last_activity_time, activity_count"
 
 _ROWS = f"select {_SHOWN} from profiles.profiles where workspace = $1 and profile = any($2::text[])"
 
+_ROW = f"""
+select {_SHOWN} from profiles.profiles
+where workspace = $1 and profile = (
+    select profile from profiles.nodes where workspace = $1 and node = $2
+)
+"""
+
 _IDENTIFIERS = """
 select profile, type, value, node
 from profiles.nodes where workspace = $1 and profile = any($2::text[])
@@ -181,13 +188,12 @@ async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:
 
 async def get_profile(pool: Pool, workspace: str, name: str) -> Profile:
     """Returns the profile a name leads to; raises InvalidArgument or NotFound."""
-    profile = await find_profile_id(pool, workspace, name)
     async with snapshot(pool) as connection:
-        rows = await connection.fetch(_ROWS, workspace, [profile])
-        if rows:
-            return (await filled(connection, workspace, rows))[0]
-    # It was absorbed in between, which is as rare as it sounds.
-    return await get_profile(pool, workspace, name)
+        rules = await rules_of(connection, workspace)
+        rows = await connection.fetch(_ROW, workspace, node_named(rules, workspace, name))
+        if not rows:
+            raise NotFound(name)
+        return (await filled(connection, workspace, rows, rules))[0]
 
 
 async def batch_get_profiles(
@@ -272,9 +278,11 @@ async def snapshot(pool: Pool) -> AsyncIterator[Tx]:
         yield connection
 
 
-async def filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Profile]:
+async def filled(
+    connection: Tx, workspace: str, rows: Sequence[Any], rules: Rules | None = None
+) -> list[Profile]:
     """Returns profiles with their identifiers and traits."""
-    rules = await rules_of(connection, workspace)
+    rules = rules or await rules_of(connection, workspace)
     ids = [row["profile"] for row in rows]
     identifiers: dict[str, list[Identifier]] = defaultdict(list)
     contacts: dict[str, str] = {}

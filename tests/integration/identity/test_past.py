@@ -83,7 +83,7 @@ def told(profile):
     """What a moment that is past says of a profile: of traits their values."""
     traits = {name: said.value for name, said in profile.traits.items()}
     times = profile.create_time, profile.last_activity_time, profile.activity_count
-    return profile.name, traits, *times
+    return profile.name, traits, list(profile.accounts), *times
 
 
 def named(profile):
@@ -201,3 +201,22 @@ async def test_a_moment_that_the_view_has_not_reached_is_waited_for(ages, monkey
         await read_up_to(behind)
     with pytest.raises(DeadlineExceeded):
         await read_up_to(None)
+
+
+async def test_the_accounts_are_those_of_then(ages):
+    facts = Facts()
+    joined = await ages.happens(facts.sent("group", user_id="u1", group_id="acme"))
+    merged = await ages.happens(
+        facts.sent("group", anonymous_id="a1", group_id="beta"),
+        facts.track(user_id="u1", anonymous_id="a1"),
+    )
+    left = await ages.happens(
+        facts.sent("group", user_id="u1", group_id="acme", ends_membership=True)
+    )
+    live = await ages.live_one("user_id:u1")
+    await ages.remember(random.Random(1), 2)
+
+    was = [(await ages.at(moment, "user_id:u1")).accounts for moment in (joined, merged, left)]
+    assert [1, 2, 1] == [len(accounts) for accounts in was]
+    assert sorted([*was[0], *was[2]]) == sorted(was[1])
+    assert list(live.accounts) == list(was[2])

@@ -1,6 +1,5 @@
 """Other rules are tried beside those in force, and only the difference is told when they change."""
 
-from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 
 import pytest
@@ -20,6 +19,7 @@ from tests.identity_histories import DenseHistory
 from tests.identity_reference import Expected, expected
 from tests.identity_world import Facts, apply, batches, create
 from tests.integration.identity.test_order import Crowd, Reader, assert_tables, assert_told
+from tests.mortal import Killed, mortal_transaction
 from tests.rule_sets_world import RuleWorld
 
 OURS = "w1"
@@ -247,30 +247,6 @@ async def test_a_rule_set_that_always_fails_is_given_up_with_its_reason(world, m
     await world.work()
 
 
-class Killed(BaseException):
-    """The process is no more."""
-
-
-class Mortal:
-    """A connection on which only so many statements succeed."""
-
-    def __init__(self, connection, life):
-        self._connection, self._life = connection, life
-
-    def __getattr__(self, name):
-        found = getattr(self._connection, name)
-        if name not in ("execute", "fetch", "fetchval", "fetchrow", "cursor", "copy_to_table"):
-            return found
-
-        def spend(*args, **options):
-            if self._life["left"] == 0:
-                raise Killed
-            self._life["left"] -= 1
-            return found(*args, **options)
-
-        return spend
-
-
 async def test_a_crash_at_any_statement_of_a_switch_leaves_old_or_new(world, monkeypatch):
     facts, life = Facts(), {"left": 0}
     await world.record(facts.identify(user_id="u1", anonymous_id="a"))
@@ -280,15 +256,10 @@ async def test_a_crash_at_any_statement_of_a_switch_leaves_old_or_new(world, mon
     await world.ask("PublishRuleSet", name="ruleSets/two-users")
     before, told = await live(world), len(await world.told())
 
-    @asynccontextmanager
-    async def mortal(pool):
-        async with transaction(pool) as tx:
-            yield Mortal(tx, life)
-
     crashes = 0
     while True:
         with monkeypatch.context() as patch:
-            patch.setattr(rule_building, "transaction", mortal)
+            patch.setattr(rule_building, "transaction", mortal_transaction(life))
             life["left"] = crashes
             try:
                 await RuleSetUpkeep(world.kernel, FACTS).step("a worker")
