@@ -34,6 +34,8 @@ LEASE_S = 30.0
 READ_TIMEOUT_S = 10.0
 # So few that others who are served by this process hardly wait while they are decoded.
 EVENTS_PER_READ = 500
+# More facts of a workspace are folded batch by batch: this process has others to serve.
+FACTS_AT_ONCE_MAX = 1_000_000
 # So few are left to fold while the live view is held.
 LEVEL_EVENTS_MAX = 1_000
 
@@ -76,7 +78,7 @@ class Builder:
     @property
     def view(self) -> ProfilesView:
         """The view by these rules."""
-        return ProfilesView(self._by_these)
+        return ProfilesView(self._by_these, events_in_bulk_max=FACTS_AT_ONCE_MAX)
 
     async def level(self) -> None:
         """Builds what is missing until nearly where the live view is; holds nobody up."""
@@ -178,7 +180,7 @@ class Builder:
     def _own(self, batch: Iterable[Envelope], heeds: frozenset[str]) -> list[Recorded]:
         workspace = self.claimed.workspace
         own = [each for each in batch if each.workspace == workspace and each.type in heeds]
-        return [self.event_types.decode(envelope) for envelope in own]
+        return self.event_types.decode_all(own)
 
     async def _read(self, place: tuple[str, int], after: int, until: int) -> Sequence[Envelope]:
         source, partition = place

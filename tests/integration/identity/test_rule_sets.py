@@ -203,7 +203,7 @@ async def test_more_facts_than_fit_into_memory_are_folded(world, monkeypatch):
     facts = Facts()
     for user in ("u1", "u2", "u3"):
         await world.record(facts.identify(user_id=user, anonymous_id="a"))
-    monkeypatch.setattr(ProfilesView, "events_in_bulk_max", 1)
+    monkeypatch.setattr(rule_building, "FACTS_AT_ONCE_MAX", 1)
     await world.draft("two-users", with_type(USER_ID, limit=2))
 
     shown = await world.preview("ruleSets/two-users")
