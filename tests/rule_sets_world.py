@@ -78,7 +78,7 @@ class RuleWorld:
         after = (await read_positions(pool, "profiles"))["identity", 0]
         batch = await read_partition(pool, 0, after=after)
         if batch:
-            [consumer] = SERVICE.consumers
+            consumer = SERVICE.consumers[0]
             events = [consumer.event_types.decode(envelope) for envelope in batch]
             async with transaction(pool) as tx:
                 await tx.execute(_ADVANCE, "identity", batch[-1].position)
