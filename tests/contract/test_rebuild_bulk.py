@@ -1,14 +1,18 @@
 """A view that offers it is built from all events at once: whole, or not at all."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 import pytest
+from google.protobuf.wrappers_pb2 import BoolValue
 
+from services.kernel.erasing.tombstones import hold_everything
+from services.kernel.feed.source import own_source
 from services.kernel.log.database import transaction
-from services.kernel.log.log import read_partition
+from services.kernel.log.log import Append, NewEvent, Origin, read_partition
 from services.kernel.log.tables import create_kernel_tables
+from services.kernel.views import bulk as building
 from services.kernel.views import rebuild as rebuilding
 from services.kernel.views.bulk import TooMuchForBulkError, drop_indexes, make_indexes
 from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
@@ -60,17 +64,18 @@ class AllTexts:
 async def rebuild(database, monkeypatch):
     """Ten texts, of which the live view has heard; two are read at a time."""
     monkeypatch.setattr(rebuilding, "READ_BATCH_SIZE", 2)
+    monkeypatch.setattr(building, "READ_BATCH_SIZE", 2)
     async with asyncpg.create_pool(database, min_size=1, max_size=6) as pool:
         log, view = text_log(), BulkTallies()
 
         async def read(partition, after_position, limit):
             return await read_partition(pool, partition, after=after_position, limit=limit)
 
-        made = Rebuild(pool, log, view, TEXTS, {"things": read})
+        made = Rebuild(pool, log, view, TEXTS, {"others": read})
         async with transaction(pool) as tx:
             await create_kernel_tables(tx, 1)
             await ensure_live(tx, view, log.clock)
-            await create_checkpoint(tx, Place("tallies", "things", 0), 0)
+            await create_checkpoint(tx, Place("tallies", "others", 0), 0)
         await record(made, *(texts(f"thing-{n % 3}", "abc") for n in range(10)))
         yield made
 
@@ -115,14 +120,14 @@ async def test_one_that_is_stopped_leaves_nothing_and_begins_anew(rebuild):
     await stopped.aclose()
 
     assert await rebuild.pool.fetchval("select count(*) from tallies_g2.tallies") == 0
-    assert await read_positions(rebuild.pool, "tallies", 2) == {}
+    assert await read_positions(rebuild.pool, "tallies", 2) == {("others", 0): 0}
     assert (await built(rebuild))[0].done == 2
     assert (await rebuild.compare()).equal
 
 
 async def test_one_that_is_cancelled_leaves_nothing(rebuild):
     waits = asyncio.Event()
-    read = rebuild.readers["things"]
+    read = rebuild.readers["others"]
 
     async def hang(partition, after_position, limit):
         if after_position == 6:
@@ -130,13 +135,13 @@ async def test_one_that_is_cancelled_leaves_nothing(rebuild):
             await asyncio.Event().wait()
         return await read(partition, after_position, limit)
 
-    rebuild.readers["things"] = hang
+    rebuild.readers["others"] = hang
     task = asyncio.create_task(built(rebuild))
     await waits.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    rebuild.readers["things"] = read
+    rebuild.readers["others"] = read
 
     await built(rebuild)
     assert (await rebuild.compare()).equal
@@ -149,6 +154,33 @@ async def test_two_do_not_build_the_same_one(rebuild):
         await built(rebuild)
 
     assert [each async for each in one][-1].done == 10
+
+
+async def test_one_during_which_something_was_erased_begins_anew(rebuild):
+    stopped = rebuild.build()
+    await anext(stopped)
+    async with transaction(rebuild.pool) as tx:
+        await hold_everything(tx, rebuild.log)
+    with pytest.raises(RebuildError, match="erased"):
+        _ = [progress async for progress in stopped]
+
+    await built(rebuild)
+    assert rebuild.view.made == ["tallies_g2", "tallies_g2"]
+    assert (await rebuild.compare()).equal
+
+
+async def test_of_the_own_log_only_what_is_heeded_is_read(rebuild):
+    own = replace(rebuild, readers={"things": own_source(rebuild.pool).read})
+    await rebuild.pool.execute("update kernel.checkpoints set source = 'things'")
+    other = Append(Origin("acme", "", "", ""), "thing-1", [NewEvent(BoolValue())] * 3)
+    async with transaction(rebuild.pool) as tx:
+        await rebuild.log.append(tx, [other])
+        await tx.execute("update kernel.checkpoints set position = position + 3")
+
+    progress = await built(own)
+
+    assert [2, 4, 6, 8, 10, 13] == [each.done for each in progress[:6]]
+    assert (await own.compare()).equal
 
 
 async def test_an_unfinished_one_goes_on_as_it_began(rebuild):

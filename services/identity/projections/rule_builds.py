@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from asyncpg import UndefinedTableError
 
 from rapport.identity.v1.rule_sets_pb2 import ProfileShiftExample, RuleSet, RuleSetProgress
 from rapport.identity.v1.service_pb2 import Identifier
@@ -30,6 +33,7 @@ EXAMPLE_IDENTIFIERS_MAX = 10
 
 TABLES = """
 create schema if not exists rule_builds;
+create sequence if not exists rule_builds.epochs;
 create table if not exists rule_builds.builds (
     workspace text primary key,
     rule_set_id text collate "C" not null,
@@ -39,7 +43,7 @@ create table if not exists rule_builds.builds (
     total bigint not null default 0,
     waits_for text not null default '',
     failures int not null default 0,
-    epoch bigint not null default 1,
+    epoch bigint not null default nextval('rule_builds.epochs'),
     owner text not null,
     lease_until timestamptz not null
 );
@@ -67,7 +71,7 @@ _CLAIM = """
 insert into rule_builds.builds as b (workspace, rule_set_id, owner, lease_until)
 values ($1, $2, $3, now() + make_interval(secs => $4))
 on conflict (workspace) do update set
-    epoch = b.epoch + 1, owner = excluded.owner, lease_until = excluded.lease_until,
+    epoch = excluded.epoch, owner = excluded.owner, lease_until = excluded.lease_until,
     rule_set_id = excluded.rule_set_id, waits_for = '',
     positions = case when b.rule_set_id = excluded.rule_set_id then b.positions end,
     failures = case when b.rule_set_id = excluded.rule_set_id then b.failures else 0 end
@@ -85,6 +89,15 @@ set done = $3, total = $4, lease_until = now() + make_interval(secs => $5) {_MIN
 _REACH = f"update rule_builds.builds set positions = $3, failures = 0 {_MINE}"
 
 _SHOW = f"update rule_builds.builds set examples = $3 {_MINE}"
+
+# Whoever is at it finds another epoch.
+_EMPTY = """
+update rule_builds.builds
+set epoch = nextval('rule_builds.epochs'), positions = null, examples = '{}', lease_until = now()
+where workspace = $1
+"""
+
+_CLEAR = f"update rule_builds.builds set positions = null {_MINE}"
 
 _FORGET = f"delete from rule_builds.builds {_MINE}"
 
@@ -149,9 +162,17 @@ class Build:
         """Keeps the build and tells how far it is, else raises FencedError."""
         await self._own(pool, _RENEW, self.done, self.total, lease_s)
 
-    async def begin(self, tx: Tx, view: AnyView) -> None:
-        """Makes the tables anew."""
+    async def clear(self, tx: Tx) -> None:
+        """Drops what was built before, else raises FencedError.
+
+        It is gone before the tables are made anew: in one transaction with that, which takes long,
+        it would be locked, and somebody may have to drop it.
+        """
+        await self._own(tx, _CLEAR)
         await tx.execute(f'drop schema if exists "{self.schema}" cascade')
+
+    async def begin(self, tx: Tx, view: AnyView) -> None:
+        """Makes the tables."""
         await tx.execute(f'create schema "{self.schema}"')
         await tx.execute(view.tables(self.schema))
 
@@ -214,7 +235,7 @@ async def forget_build(tx: Tx, workspace: str) -> None:
 
     Who is at it learns that it is not his any longer; what is still wanted is built anew.
     """
-    await tx.execute("delete from rule_builds.builds where workspace = $1", workspace)
+    await tx.execute(_EMPTY, workspace)
     await tx.execute(f'drop schema if exists "{schema_of(workspace)}" cascade')
 
 
@@ -235,19 +256,21 @@ async def switch_rows(tx: Tx, workspace: str, built: str, live: str = "profiles"
 
 async def with_build(pool: Pool, workspace: str, rule_set_id: str, rule_set: RuleSet) -> RuleSet:
     """Returns a rule set with how far it is built, and some of what would be other by it."""
-    async with snapshot(pool) as tx:
-        row = await tx.fetchrow(_BUILD, workspace, rule_set_id)
-        if row is None:
-            return rule_set
-        if rule_set.state in (PREVIEWING, PUBLISHING):
-            rule_set.progress.CopyFrom(
-                RuleSetProgress(
-                    done_count=row["done"], total_count=row["total"], waits_for=row["waits_for"]
-                )
+    row = await pool.fetchrow(_BUILD, workspace, rule_set_id)
+    if row is None:
+        return rule_set
+    if rule_set.state in (PREVIEWING, PUBLISHING):
+        rule_set.progress.CopyFrom(
+            RuleSetProgress(
+                done_count=row["done"], total_count=row["total"], waits_for=row["waits_for"]
             )
-        if rule_set.state == PREVIEWED:
-            found = [ProfileShiftExample.FromString(each) for each in row["examples"]]
-            rule_set.examples.extend(await _known(tx, workspace, found))
+        )
+    if rule_set.state == PREVIEWED and row["positions"] is not None:
+        found = [ProfileShiftExample.FromString(each) for each in row["examples"]]
+        # What was built may be dropped at any time.
+        with suppress(UndefinedTableError):
+            async with snapshot(pool) as tx:
+                rule_set.examples.extend(await _known(tx, workspace, found))
     return rule_set
 
 

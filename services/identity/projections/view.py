@@ -83,10 +83,15 @@ class ProfilesView:
     name = "profiles"
     shape = 5
     heeds = frozenset(kind.DESCRIPTOR.full_name for kind in HEARD)
-    events_in_bulk_max = EVENTS_IN_BULK_MAX
 
-    def __init__(self, rules: RulesInForce = rules_in_force) -> None:
+    def __init__(
+        self,
+        rules: RulesInForce = rules_in_force,
+        *,
+        events_in_bulk_max: int = EVENTS_IN_BULK_MAX,
+    ) -> None:
         self.rules = rules
+        self.events_in_bulk_max = events_in_bulk_max
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)

@@ -18,12 +18,11 @@ from services.identity.rule_sets import Shift
 from services.identity.rules import Rules
 from services.kernel.errors import Unavailable
 from services.kernel.log.database import DATABASE_FAILURES, transaction
-from services.kernel.log.log import Origin
+from services.kernel.log.log import Origin, read_of_types
 from services.kernel.views.bulk import TooMuchForBulkError
 from services.kernel.views.checkpoint import FencedError, read_positions
 
 if TYPE_CHECKING:
-    from rapport.common.v1.envelope_pb2 import Envelope
     from services.identity.projections.rule_builds import Build, Positions
     from services.kernel.log.recorded import EventTypes, Recorded
     from services.kernel.log.sql import Tx
@@ -34,6 +33,8 @@ LEASE_S = 30.0
 READ_TIMEOUT_S = 10.0
 # So few that others who are served by this process hardly wait while they are decoded.
 EVENTS_PER_READ = 500
+# More facts of a workspace are folded batch by batch: this process has others to serve.
+FACTS_AT_ONCE_MAX = 1_000_000
 # So few are left to fold while the live view is held.
 LEVEL_EVENTS_MAX = 1_000
 
@@ -76,7 +77,7 @@ class Builder:
     @property
     def view(self) -> ProfilesView:
         """The view by these rules."""
-        return ProfilesView(self._by_these)
+        return ProfilesView(self._by_these, events_in_bulk_max=FACTS_AT_ONCE_MAX)
 
     async def level(self) -> None:
         """Builds what is missing until nearly where the live view is; holds nobody up."""
@@ -149,10 +150,8 @@ class Builder:
         reached = dict(self.claimed.positions or {})
         for place, until in self._behind(live):
             while reached.get(place, 0) < until:
-                batch = await self._read(place, reached.get(place, 0), until)
-                own = self._own(batch, self.view.heeds)
+                own, reached[place] = await self._read(place, reached.get(place, 0), until)
                 await self.view.apply(tx, self.claimed.schema, own)
-                reached[place] = batch[-1].position
         await self.claimed.reach(tx, reached)
         self.claimed.positions = reached
 
@@ -162,32 +161,45 @@ class Builder:
         claimed = self.claimed
         claimed.done, claimed.total = 0, sum(live.values())
         async with transaction(self.kernel.pool) as tx:
+            await claimed.clear(tx)
+        async with transaction(self.kernel.pool) as tx:
             await claimed.begin(tx, self.view)
             building = begin(tx, claimed.schema)
             for place, until in sorted(live.items()):
                 after = 0
                 while after < until:
-                    batch = await self._read(place, after, until)
-                    await building.add(self._own(batch, building.heeds))
-                    claimed.done += len(batch)
-                    after = batch[-1].position
+                    own, reached = await self._read(place, after, until)
+                    await building.add(own)
+                    claimed.done += reached - after
+                    after = reached
             await building.finish()
             await claimed.reach(tx, live)
         claimed.positions = dict(live)
 
-    def _own(self, batch: Iterable[Envelope], heeds: frozenset[str]) -> list[Recorded]:
-        workspace = self.claimed.workspace
-        own = [each for each in batch if each.workspace == workspace and each.type in heeds]
-        return [self.event_types.decode(envelope) for envelope in own]
-
-    async def _read(self, place: tuple[str, int], after: int, until: int) -> Sequence[Envelope]:
+    async def _read(
+        self, place: tuple[str, int], after: int, until: int
+    ) -> tuple[list[Recorded], int]:
+        """Reads what is heeded of the workspace in the next events of a log, and until where."""
         source, partition = place
+        heeds, workspace = self.view.heeds, self.claimed.workspace
         limit = min(until - after, EVENTS_PER_READ)
         async with asyncio.timeout(READ_TIMEOUT_S):
+            if source == self.kernel.log.service:
+                found, reached = await read_of_types(
+                    self.kernel.pool,
+                    partition,
+                    heeds,
+                    after=after,
+                    until=until,
+                    limit=limit,
+                    workspace=workspace,
+                )
+                return self.event_types.decode_all(found), reached
             batch = await self.kernel.sources[source].read(partition, after, limit)
         if not batch or batch[0].position != after + 1:
             raise Unavailable(source)
-        return batch
+        own = [each for each in batch if each.workspace == workspace and each.type in heeds]
+        return self.event_types.decode_all(own), batch[-1].position
 
     def _behind(self, live: Positions) -> list[tuple[tuple[str, int], int]]:
         """Returns the places that it is not at yet, each with where it has to be."""

@@ -22,7 +22,7 @@ from services.kernel.log.rows import COLUMNS, copied, row
 from services.kernel.log.sql import Statement, Tx, columns, send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg import Pool, Record
@@ -35,6 +35,8 @@ NO_STREAM = 0
 
 EVENTS_PER_APPEND_MAX = 10_000
 READ_BATCH_SIZE = 2_000
+# So many that are passed over in one statement take no more than a moment.
+SPAN_MAX = 100_000
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # From here on COPY beats arrays; below, its own round trip costs more.
@@ -75,6 +77,13 @@ returning pg_notify('{APPENDED_CHANNEL}', h.partition || ':' || h.position)
 _READ_PARTITION = f"""
 select {", ".join(COLUMNS)}, erasure from kernel.events
 where partition = $1 and position > $2 order by position limit $3
+"""
+
+_READ_OF_TYPES = f"""
+select {", ".join(COLUMNS)}, erasure from kernel.events
+where partition = $1 and position > $2 and position <= $3 and type = any($4::text[])
+    and ($5::text is null or workspace = $5)
+order by position limit $6
 """
 
 _READ_STREAM = f"""
@@ -308,6 +317,27 @@ async def read_partition(
     """The next events of a partition after a position, in order, at most `limit`."""
     rows = await connection.fetch(_READ_PARTITION, partition, after, limit)
     return [envelope_of(row) for row in rows]
+
+
+async def read_of_types(
+    connection: Tx | Pool,
+    partition: int,
+    types: Collection[str],
+    *,
+    after: int,
+    until: int,
+    limit: int = READ_BATCH_SIZE,
+    workspace: str | None = None,
+) -> tuple[list[Envelope], int]:
+    """The next events of some types, of all workspaces or one, and how far that is read.
+
+    It looks at positions after < position <= until, at most SPAN_MAX of them at a time.
+    """
+    until = min(until, after + SPAN_MAX)
+    asked = partition, after, until, sorted(types), workspace, limit
+    rows = await connection.fetch(_READ_OF_TYPES, *asked)
+    found = [envelope_of(row) for row in rows]
+    return found, found[-1].position if len(found) == limit else until
 
 
 async def read_all(

@@ -1,18 +1,32 @@
 """Building a view from all of its events at once: in memory, and written by COPY.
 
 A view that offers it is built so while its generation is empty and its logs are not too long; all
-of it is one transaction, so what is stopped begins anew. What comes later is folded as ever.
+of it is one transaction, so what is stopped begins anew. What comes later is folded as ever. Who
+erases meanwhile cannot see what is not committed: he fences it, and it begins anew as well.
 """
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from services.kernel.log.database import transaction
+from services.kernel.log.log import READ_BATCH_SIZE, read_of_types
+from services.kernel.views.checkpoint import FencedError, Place, create_checkpoint
+from services.kernel.views.view import schema_of
 
-    from services.kernel.log.recorded import Recorded
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from asyncpg import Pool
+
+    from rapport.common.v1.envelope_pb2 import Envelope
+    from services.kernel.log.recorded import EventTypes, Recorded
     from services.kernel.log.sql import Tx
+
+    # The events of a source's partition after a position, in order, at most so many.
+    Read = Callable[[Pool, str, int, int, int], Awaitable[Sequence[Envelope]]]
 
 # What COPY and the building of an index may take: far more than a statement of a request.
 BULK_STATEMENT_TIMEOUT_S = 3_600.0
@@ -23,6 +37,19 @@ INDEX_MEMORY_MB = 256
 _PREPARE = f"""
 set local idle_in_transaction_session_timeout = '{BULK_IDLE_MAX_S}s';
 set local maintenance_work_mem = '{INDEX_MEMORY_MB}MB'
+"""
+
+# Else two would write the same rows, and one learn of it only when it has written all.
+_LOCK_BUILD = "select pg_try_advisory_xact_lock(hashtext('kernel.rebuild'), hashtext($1))"
+
+_EPOCHS = """
+select source, partition, epoch from kernel.checkpoints where consumer = $1 and generation = $2
+"""
+
+_MOVE = """
+update kernel.checkpoints set position = $6
+where consumer = $1 and generation = $2 and source = $3 and partition = $4
+    and epoch = $5 and position = 0
 """
 
 _CONSTRAINTS = """
@@ -65,11 +92,91 @@ class BuildsInBulk(Protocol):
     """A view that can be built in bulk from at most so many events, which bounds its memory."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def events_in_bulk_max(self) -> int: ...
 
     def bulk(self, tx: Tx, schema: str) -> Bulk:
         """Begin in the empty tables of a schema."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class BulkBuild:
+    """The building of an empty generation up to the positions `live`.
+
+    The log of `service`, which is the own one, is read without what the view does not heed.
+    """
+
+    pool: Pool
+    service: str
+    view: BuildsInBulk
+    event_types: EventTypes
+    read: Read
+    generation: int
+    live: Mapping[tuple[str, int], int]
+
+    async def run(self) -> AsyncIterator[int]:
+        """Build it; tells how many events are done with. Raises FencedError, TooMuchForBulkError.
+
+        Where it is stopped, nothing is left but checkpoints at the beginning.
+        """
+        done = 0
+        async with transaction(self.pool) as tx:
+            if not await tx.fetchval(_LOCK_BUILD, self.view.name):
+                raise FencedError(f"another process rebuilds {self.view.name}")
+            epochs = await self._epochs()
+            bulk = self.view.bulk(tx, schema_of(self.view.name, self.generation))
+            for (source, partition), until in self.live.items():
+                begin = done
+                async for batch, reached in self._batches(source, partition, until, bulk.heeds):
+                    await bulk.add(self.event_types.decode_all(batch))
+                    done = begin + reached
+                    yield done
+            await bulk.finish()
+            for (source, partition), until in self.live.items():
+                place = self._place(source, partition)
+                epoch = epochs[source, partition]
+                if await tx.execute(_MOVE, *place.key, epoch, until) != "UPDATE 1":
+                    raise FencedError(f"something was erased from {self.view.name} meanwhile")
+
+    async def _epochs(self) -> dict[tuple[str, int], int]:
+        """The epochs of all checkpoints, which are there for everybody to see from here on."""
+        for source, partition in self.live:
+            await create_checkpoint(self.pool, self._place(source, partition))
+        rows = await self.pool.fetch(_EPOCHS, self.view.name, self.generation)
+        return {(row["source"], row["partition"]): row["epoch"] for row in rows}
+
+    def _place(self, source: str, partition: int) -> Place:
+        return Place(self.view.name, source, partition, self.generation)
+
+    async def _batches(
+        self, source: str, partition: int, until: int, heeds: frozenset[str]
+    ) -> AsyncIterator[tuple[Sequence[Envelope], int]]:
+        """What is heeded of a log until a position, and where that is; the next is read ahead."""
+        after = 0
+        ahead = asyncio.ensure_future(self._next(source, partition, after, until, heeds))
+        try:
+            while after < until:
+                batch, after = await ahead
+                ahead = asyncio.ensure_future(self._next(source, partition, after, until, heeds))
+                yield batch, after
+        finally:
+            ahead.cancel()
+
+    async def _next(
+        self, source: str, partition: int, after: int, until: int, heeds: frozenset[str]
+    ) -> tuple[Sequence[Envelope], int]:
+        if after == until:
+            return (), until
+        if source == self.service:
+            return await read_of_types(
+                self.pool, partition, heeds, after=after, until=until, limit=READ_BATCH_SIZE
+            )
+        limit = min(until - after, READ_BATCH_SIZE)
+        batch = await self.read(self.pool, source, partition, after, limit)
+        return [each for each in batch if each.type in heeds], batch[-1].position
 
 
 async def drop_indexes(tx: Tx, schema: str) -> list[str]:

@@ -11,7 +11,6 @@ between two generations says so in the swap's transaction, and its policy append
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ import structlog
 
 from services.kernel.log.database import transaction
 from services.kernel.log.log import READ_BATCH_SIZE, Log, read_heads, read_partition
-from services.kernel.views.bulk import BuildsInBulk, TooMuchForBulkError
+from services.kernel.views.bulk import BuildsInBulk, BulkBuild, TooMuchForBulkError
 from services.kernel.views.checkpoint import (
+    FencedError,
     Place,
     create_checkpoint,
     hold_checkpoint,
@@ -75,9 +75,6 @@ where consumer = $1 and generation = 0 order by source, partition for update
 """
 
 _DROP_CHECKPOINTS = "delete from kernel.checkpoints where consumer = $1 and generation = $2"
-
-# Else two would write the same rows, and one learn of it only when it has written all.
-_LOCK_BUILD = "select pg_try_advisory_xact_lock(hashtext('kernel.rebuild'), hashtext($1))"
 
 _FORGET_GENERATION = "delete from kernel.generations where view = $1 and generation = $2"
 
@@ -295,49 +292,14 @@ class Rebuild:
             return
         if not 0 < total <= view.events_in_bulk_max:
             return
-        done = 0
-        async with transaction(self.pool) as tx:
-            await self._begin_checkpoints(tx, generation, live)
-            bulk = view.bulk(tx, schema_of(view.name, generation))
-            heeds = bulk.heeds
-            for (source, partition), until in live.items():
-                async for batch in self._batches(source, partition, until):
-                    heeded = [each for each in batch if each.type in heeds]
-                    await bulk.add(self.event_types.decode_all(heeded))
-                    done += len(batch)
-                    yield done, total
-            await bulk.finish()
-            for (source, partition), until in live.items():
-                await self._move(tx, Place(view.name, source, partition, generation), 0, until)
-
-    async def _begin_checkpoints(self, tx: Tx, generation: int, live: Positions) -> None:
-        """Create all checkpoints of a generation, unless another process is at it."""
-        if not await tx.fetchval(_LOCK_BUILD, self.view.name):
-            raise RebuildError(f"another process rebuilds {self.view.name}")
-        for source, partition in live:
-            await create_checkpoint(tx, Place(self.view.name, source, partition, generation))
-
-    async def _batches(
-        self, source: str, partition: int, until: int
-    ) -> AsyncIterator[Sequence[Envelope]]:
-        """A log from its beginning until a position; the next batch is read ahead."""
-        after = 0
-        ahead: asyncio.Future[Sequence[Envelope]] | None = None
+        build = BulkBuild(
+            self.pool, self.log.service, view, self.event_types, self._read, generation, live
+        )
         try:
-            while after < until:
-                limit = min(until - after, READ_BATCH_SIZE)
-                batch = await (ahead or self._read(self.pool, source, partition, after, limit))
-                after = batch[-1].position
-                limit = min(until - after, READ_BATCH_SIZE)
-                ahead = None
-                if limit:
-                    ahead = asyncio.ensure_future(
-                        self._read(self.pool, source, partition, after, limit)
-                    )
-                yield batch
-        finally:
-            if ahead is not None:
-                ahead.cancel()
+            async for done in build.run():
+                yield done, total
+        except FencedError as reason:
+            raise RebuildError(str(reason)) from None
 
     async def _step(
         self, generation: int, source: str, partition: int, after: int, limit: int

@@ -7,12 +7,13 @@ import pytest
 from rapport.identity.v1.rule_sets_pb2 import ProfileShiftKind, RuleSetState
 from services.identity.__main__ import FACTS, SERVICE
 from services.identity.projections import ProfilesView
-from services.identity.projections.rule_builds import forget_build
+from services.identity.projections.rule_builds import claim, forget_build
 from services.identity.rules import DEFAULT, EMAIL, USER_ID
 from services.identity.upkeep import rule_building, rule_switching
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.errors import FailedPrecondition, NotFound
 from services.kernel.log.database import transaction
+from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.rebuild import Rebuild
 from services.kernel.views.view import add_generation, digest
 from tests.identity_histories import DenseHistory
@@ -204,7 +205,7 @@ async def test_more_facts_than_fit_into_memory_are_folded(world, monkeypatch):
     facts = Facts()
     for user, browser in (("u1", "a"), ("u2", "a"), ("u3", "b")):
         await world.record(facts.identify(user_id=user, anonymous_id=browser))
-    monkeypatch.setattr(ProfilesView, "events_in_bulk_max", 1)
+    monkeypatch.setattr(rule_building, "FACTS_AT_ONCE_MAX", 1)
     await world.draft("two-users", with_type(USER_ID, limit=2))
 
     shown = await world.preview("ruleSets/two-users")
@@ -225,6 +226,28 @@ async def test_what_is_built_can_be_dropped_at_any_time_and_is_built_anew(world)
     await world.ask("PublishRuleSet", name="ruleSets/two-users")
     await world.work()
     assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 1
+
+
+async def test_who_is_at_it_while_it_is_dropped_keeps_nothing_of_it(world, monkeypatch):
+    await world.record(Facts().identify(user_id="u1"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.ask("PreviewRuleSet", name="ruleSets/two-users")
+    pool = world.kernel.pool
+    claimed = await claim(pool, "acme", "two-users", "a worker", 60)
+    builder = rule_building.Builder(world.kernel, FACTS, claimed, DEFAULT)
+    read = rule_building.Builder._read
+
+    async def lose_and_read(self, *place):
+        async with transaction(pool) as tx:
+            await forget_build(tx, "acme")
+        return await read(self, *place)
+
+    monkeypatch.setattr(rule_building.Builder, "_read", lose_and_read)
+    with pytest.raises(FencedError):
+        await builder.level()
+
+    built = "select count(*) from pg_namespace where nspname like 'profiles_by_rules_%'"
+    assert await pool.fetchval(built) == 0
 
 
 async def test_a_rule_set_that_always_fails_is_given_up_with_its_reason(world, monkeypatch):
