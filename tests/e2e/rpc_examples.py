@@ -104,6 +104,11 @@ JUDGED = {
 }
 LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
 CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
+ERASED = {"type": "user_id", "value": "{id}"}
+ERASURE = (
+    "identity.v1.ErasuresService/CreateErasure",
+    {"erasure_id": "{id}", "identifier": ERASED},
+)
 MATCH_RUN = ("identity.v1.MatchRunsService/StartMatchRun", {"match_run_id": "{id}"})
 SUGGESTED_MATCH = ("identity.v1.MatchSuggestionsService/SuggestMatch", JUDGED)
 # Rules that are as those built in, so nobody's profiles become others.
@@ -276,6 +281,8 @@ EXAMPLES = {
     "LinkIdentifiers": [CUT, JUDGED],
     "CutIdentifiers": [LINKED, JUDGED],
     "ClearVerdict": [LINKED, JUDGED],
+    "CreateErasure": [{"erasure_id": "{id}", "identifier": ERASED}],
+    "RetryErasure": [ERASURE, {"name": "erasures/{id}"}],
     "StartMatchRun": [{"match_run_id": "{id}"}],
     "CancelMatchRun": [MATCH_RUN, {"name": "matchRuns/{id}"}],
     "SuggestMatch": [JUDGED],
@@ -370,6 +377,7 @@ COLLECTIONS = {
     "ExplanationsService": "profiles",
     "HistoryService": "profiles",
     "AccountsService": "accounts",
+    "ErasuresService": "erasures",
     "MatchRunsService": "matchRuns",
     "MatchSuggestionsService": "matchSuggestions",
     "RuleSetsService": "ruleSets",
