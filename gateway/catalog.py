@@ -40,6 +40,7 @@ from rapport.gateway.v1 import service_pb2 as gateway_pb2
 from rapport.identity.v1 import (
     accounts_pb2,
     consents_pb2,
+    erasures_pb2,
     explanations_pb2,
     flags_pb2,
     history_pb2,
@@ -91,6 +92,7 @@ FORWARDED: Final[Mapping[str, tuple[ServiceDescriptor, ...]]] = MappingProxyType
             rule_sets_pb2.DESCRIPTOR.services_by_name["RuleSetsService"],
             consents_pb2.DESCRIPTOR.services_by_name["ConsentsService"],
             subject_exports_pb2.DESCRIPTOR.services_by_name["SubjectExportsService"],
+            erasures_pb2.DESCRIPTOR.services_by_name["ErasuresService"],
         ),
         "segments": (segments_pb2.DESCRIPTOR.services_by_name["SegmentsService"],),
     }

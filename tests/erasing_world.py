@@ -113,6 +113,7 @@ class ErasingWorld:
     erasing: Erasing
     compactor: Compactor
     relay: Relay
+    feed: Feed
 
     async def erase(self, erasure):
         """Takes steps until only bytes are left."""
@@ -148,6 +149,7 @@ async def erasing_world(database_url, nats_url):
             safety_poll_s=0.05,
         )
         data, compactor = BoxHoldings(), Compactor(boxes.pool, database_url)
+        feed = Feed(connection, service=SERVICE, partition=0)
         erasing = Erasing(
             boxes.pool,
             boxes.log,
@@ -155,8 +157,8 @@ async def erasing_world(database_url, nats_url):
             event_types=EVENT_TYPES,
             views=(ThingsView(),),
             all_views=(ThingsView(),),
-            feeds={0: Feed(connection, service=SERVICE, partition=0)},
+            feeds={0: feed},
             wake_compactor=compactor.wake,
         )
         async with relaying(relay):
-            yield ErasingWorld(boxes, data, erasing, compactor, relay)
+            yield ErasingWorld(boxes, data, erasing, compactor, relay, feed)

@@ -13,6 +13,8 @@ from rapport.identity.v1 import (
     accounts_pb2_grpc,
     consents_pb2,
     consents_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
     events_pb2,
     explanations_pb2,
     explanations_pb2_grpc,
@@ -34,7 +36,8 @@ from rapport.identity.v1 import (
     verdicts_pb2_grpc,
 )
 from services.identity.policies import TellProfileChanges
-from services.identity.projections import ProfilesView, match_progress, rule_builds
+from services.identity.projections import ProfilesView, erasure_work, match_progress, rule_builds
+from services.identity.projections.erasures import ErasuresView
 from services.identity.projections.history import HistoryView
 from services.identity.projections.match_runs import MatchRunsView
 from services.identity.projections.match_suggestions import MatchSuggestionsView
@@ -42,6 +45,7 @@ from services.identity.projections.purposes import PurposesView
 from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.service.accounts import AccountsService
 from services.identity.service.consents import ConsentsService
+from services.identity.service.erasures import ErasuresService
 from services.identity.service.explanations import ExplanationsService
 from services.identity.service.flags import FlagsService
 from services.identity.service.history import HistoryService
@@ -51,6 +55,7 @@ from services.identity.service.match_suggestions import MatchSuggestionsService
 from services.identity.service.rule_sets import RuleSetsService
 from services.identity.service.subject_exports import OTHERS, SubjectExportsService
 from services.identity.service.verdicts import VerdictsService
+from services.identity.upkeep.erasing import ErasureMetrics, ErasureUpkeep
 from services.identity.upkeep.match_running import MatchRunMetrics, MatchUpkeep
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.log.recorded import EventTypes
@@ -70,6 +75,7 @@ def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[An
     return [
         MatchUpkeep(kernel, MatchRunMetrics(registry)).run(),
         RuleSetUpkeep(kernel, FACTS).run(),
+        ErasureUpkeep(kernel, ErasureMetrics(registry)).run(),
     ]
 
 
@@ -78,7 +84,13 @@ SERVICE = Service(
     may_ask=OTHERS,
     event_types=EventTypes(events_pb2),
     # What people decide about is read at once.
-    views=(MatchRunsView(), MatchSuggestionsView(), RuleSetsView(), PurposesView()),
+    views=(
+        MatchRunsView(),
+        MatchSuggestionsView(),
+        RuleSetsView(),
+        PurposesView(),
+        ErasuresView(),
+    ),
     consumers=(
         Consumer(
             view=ProfilesView(),
@@ -101,9 +113,10 @@ SERVICE = Service(
         served(rule_sets_pb2, rule_sets_pb2_grpc, RuleSetsService(kernel)),
         served(consents_pb2, consents_pb2_grpc, ConsentsService(kernel)),
         served(subject_exports_pb2, subject_exports_pb2_grpc, SubjectExportsService(kernel)),
+        served(erasures_pb2, erasures_pb2_grpc, ErasuresService(kernel)),
     ],
     background=background,
-    tables=match_progress.TABLES + rule_builds.TABLES,
+    tables=match_progress.TABLES + rule_builds.TABLES + erasure_work.TABLES,
 )
 
 if __name__ == "__main__":

@@ -128,6 +128,22 @@ async def test_the_feed_loses_the_message_and_a_refill_carries_the_tombstone(
     assert {position - 1, position + 1} <= carried.keys()
 
 
+async def test_a_message_that_is_gone_already_is_no_trouble(world, box, ada, nats_server):
+    """In the middle, and where nothing is left before it."""
+    await world.put(box, "hat", ada, "coat")
+    await world.erase(erasure_of(box, ada))
+    [gone] = [event.position for event in await logged(world, box) if event.erasure]
+    feed = world.feed
+    await feed.erase(gone)
+    for position in range(1, gone):
+        await feed.erase(position)
+    await feed.erase(1)
+    await feed.erase(gone)
+    carried = dict(await messages(nats_server.url, STREAM))
+
+    assert gone + 1 == min(carried)
+
+
 async def test_what_another_erasure_and_another_workspace_have_stays(world, box, ada):
     await world.put(box, ada)
     before = utc((await logged(world, box))[0].record_time) - timedelta(microseconds=1)

@@ -107,6 +107,11 @@ BLOCKED = ("identity.v1.FlagsService/BlockIdentifier", FLAGGED)
 ALLOWED = ("identity.v1.FlagsService/AllowIdentifier", FLAGGED)
 LINKED = ("identity.v1.VerdictsService/LinkIdentifiers", JUDGED)
 CUT = ("identity.v1.VerdictsService/CutIdentifiers", JUDGED)
+ERASED = {"type": "user_id", "value": "{id}"}
+ERASURE = (
+    "identity.v1.ErasuresService/CreateErasure",
+    {"erasure_id": "{id}", "identifier": ERASED},
+)
 MATCH_RUN = ("identity.v1.MatchRunsService/StartMatchRun", {"match_run_id": "{id}"})
 SUGGESTED_MATCH = ("identity.v1.MatchSuggestionsService/SuggestMatch", JUDGED)
 # Rules that are as those built in, so nobody's profiles become others.
@@ -282,6 +287,8 @@ EXAMPLES = {
     "BlockIdentifier": [ALLOWED, FLAGGED],
     "AllowIdentifier": [BLOCKED, FLAGGED],
     "ClearIdentifierFlag": [BLOCKED, FLAGGED],
+    "CreateErasure": [{"erasure_id": "{id}", "identifier": ERASED}],
+    "RetryErasure": [ERASURE, {"name": "erasures/{id}"}],
     "StartMatchRun": [{"match_run_id": "{id}"}],
     "CancelMatchRun": [MATCH_RUN, {"name": "matchRuns/{id}"}],
     "SuggestMatch": [JUDGED],
@@ -376,6 +383,7 @@ COLLECTIONS = {
     "ExplanationsService": "profiles",
     "HistoryService": "profiles",
     "AccountsService": "accounts",
+    "ErasuresService": "erasures",
     "MatchRunsService": "matchRuns",
     "MatchSuggestionsService": "matchSuggestions",
     "RuleSetsService": "ruleSets",

@@ -45,7 +45,6 @@ _STREAM_NAME_IN_USE = 10058
 # A cluster that is not complete yet calls that a bad request, too.
 _NO_SUITABLE_PEERS = 10005
 _NO_MESSAGE_FOUND = 10037
-_SEQUENCE_NOT_FOUND = 10043
 _NOT_IN_A_SUBJECT = re.compile(r"[^A-Za-z0-9_-]")
 
 _log = structlog.get_logger(__name__)
@@ -265,11 +264,15 @@ class Feed:
         Raises FeedUnavailableError, for a feed that has not got so far, too.
         """
         with translated():
+            manager = self._connection.manager()
             try:
-                await self._connection.manager().delete_msg(self.name, position)
-            except js_errors.BadRequestError as error:
-                if error.err_code != _SEQUENCE_NOT_FOUND:
-                    raise
+                await manager.delete_msg(self.name, position)
+            except js_errors.Error:  # it says so in many ways that there is none
+                try:
+                    await manager.get_msg(self.name, position)
+                except js_errors.NotFoundError:
+                    return
+                raise
 
     async def last_position(self) -> int:
         """How far the feed has got; raises FeedMissingError when there is none."""

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 class SubjectErasing:
     """What a service serves about people's data, and what runs for it."""
 
-    served: tuple[Served, ...]
+    servicer: SubjectsServicer
     erasing: Erasing
     compactor: Compactor
+
+    @property
+    def served(self) -> Served:
+        """What is served of it."""
+        return served(subjects_pb2, subjects_pb2_grpc, self.servicer)
 
 
 def subject_erasing(
@@ -55,8 +60,4 @@ def subject_erasing(
         wake_compactor=compactor.wake,
     )
     servicer = SubjectsServicer(kernel.pool, holdings, erasing, kernel.derive_key)
-    return SubjectErasing(
-        served=(served(subjects_pb2, subjects_pb2_grpc, servicer),),
-        erasing=erasing,
-        compactor=compactor,
-    )
+    return SubjectErasing(servicer, erasing, compactor)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hmac
 import signal
 import sys
@@ -40,6 +39,7 @@ from services.kernel.log.tables import create_kernel_tables, create_tables
 from services.kernel.process import telemetry
 from services.kernel.process.config import ServiceConfig
 from services.kernel.process.erasing import subject_erasing
+from services.kernel.process.garbage import collect_garbage_rarely
 from services.kernel.process.metrics import RpcMetrics, new_registry, probes
 from services.kernel.process.tasks import Tasks
 from services.kernel.process.web import WebServer
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from services.kernel.erasing.erasing import Erasing
     from services.kernel.erasing.holdings import Holdings
+    from services.kernel.erasing.service import SubjectsServicer
     from services.kernel.log.recorded import EventTypes
 
 POOL_SIZE_MAX = 10
@@ -66,7 +67,6 @@ STATEMENT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 # A process that froze within a transaction holds the log's heads against all its replicas.
 IDLE_IN_TRANSACTION_MAX_S = 30
-GARBAGE_OBJECTS_MAX = 50_000
 
 _log = structlog.get_logger(__name__)
 
@@ -86,7 +86,9 @@ class Kernel:
     bell: Bell
     clock: Clock
     new_id: Callable[[], UUID]
-    peers: Peers | None = None  # only where it runs
+    # Whom it may ask, and what it answers about people's data: only where it runs.
+    peers: Peers | None = None
+    subjects: SubjectsServicer | None = None
     # 32 bytes for a label that only the platform can make, and makes again whenever it is asked.
     derive_key: Callable[[str], bytes]
     # The logs that its consumers read, for who reads them from the beginning; none in a tool.
@@ -215,17 +217,20 @@ async def running(
         names = {source for consumer in service.consumers for source in consumer.sources}
         sources = await stack.enter_async_context(open_sources(names, config, pool))
         kernel = make_kernel(pool, service, config.partitions, clock, secret=config.internal_secret)
-        kernel = replace(kernel, sources=sources)
         feed = await stack.enter_async_context(
             FeedConnection(config.nats_url, name=f"rapport {service.name}")
         )
         signer = CallerSigner(config.internal_secret, SystemClock())
         peers = await stack.enter_async_context(Peers(config.peers, signer))
-        kernel = replace(kernel, peers=peers)
+        kernel = replace(kernel, sources=sources, peers=peers)
         erasing = subject_erasing(service, kernel, feed, config)
+        served = [_log_service(pool)]
+        if erasing is not None:
+            kernel = replace(kernel, subjects=erasing.servicer)
+            served.append(erasing.served)
         server = Server(
             config.grpc_address,
-            [*service.servicers(kernel), _log_service(pool), *(erasing.served if erasing else ())],
+            [*service.servicers(kernel), *served],
             authenticate=signed_caller(signer),
             metrics=RpcMetrics(registry),
         )
@@ -380,7 +385,7 @@ def main(service: Service) -> None:
 
     config = ServiceConfig.from_env(service.name, peers=service.peers, may_ask=service.may_ask)
     telemetry.start_logging(service.name, log_format=config.log_format)
-    _collect_garbage_rarely()
+    collect_garbage_rarely()
     if len(sys.argv) > 1:
         sys.exit(uvloop.run(operate.run(service, config, sys.argv[1:])))
     tracing = telemetry.start_tracing(
@@ -391,10 +396,3 @@ def main(service: Service) -> None:
     finally:
         if tracing is not None:
             tracing.shutdown()
-
-
-def _collect_garbage_rarely() -> None:
-    """A batch is thousands of objects without a cycle: walking them every 700 costs a fifth."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS_MAX, 20, 50)
