@@ -29,6 +29,7 @@ from rapport.events.v1.service_pb2 import (
 from rapport.events.v1.service_pb2_grpc import EventsServiceStub
 from services.events.__main__ import EVENT_TYPES, SERVICE
 from services.events.projections import counts, erased, importing, sought, uploads
+from services.events.upkeep import holdings
 from services.kernel.erasing import tombstones
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.errors import NotFound, RapportError
@@ -60,6 +61,13 @@ STEPS = [
     (sought, "forget"),
 ]
 ORDER = {"order_id": "o-1", "total": "12.50", "currency": "GBP", "coupon": MARKER}
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """Waits for no door, where nobody sends anything after the erasure."""
+    if "what_is_erased_does_not_come_back" not in request.node.name:
+        monkeypatch.setattr(holdings, "DOORS_HEAR_S", 0.0)
 
 
 async def rebuilt_as_live(kernel):
@@ -188,7 +196,7 @@ async def test_a_crash_at_any_line_leaves_what_the_next_attempt_finishes(
     start_service, sent, monkeypatch
 ):
     """Each of these steps is done once and lost, in a log of several partitions."""
-    asked = await start_service(SERVICE, partitions=3)
+    asked = await start_service(SERVICE, partitions=2)
     events = asked.stub(EventsServiceStub)
     people = [sent(f"m-{number}", user_id=(MARKER, "eve")[number % 2]) for number in range(20)]
     await events.RecordCustomerEvents(RecordCustomerEventsRequest(customer_events=people))
