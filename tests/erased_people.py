@@ -37,17 +37,20 @@ def subject(**identifiers):
     return [SubjectIdentifier(type=name, value=value) for name, value in identifiers.items()]
 
 
-async def erase(asked, *, workspace="acme", key=None, anonymise=False, name=None, **identifiers):
-    """Erases a person until only bytes are left to do, and answers how much went."""
+async def ask(asked, *, name, key, workspace="acme", anonymise=False, **identifiers):
+    """Asks for the next steps of an erasure, and answers how far it is."""
     stub = asked.stub(SubjectsServiceStub, workspace=workspace)
     request = EraseSubjectRequest(
-        erasure=name or f"erasures/{uuid.uuid4()}",
-        key=key or key_of(),
-        identifiers=subject(**identifiers),
-        anonymise=anonymise,
+        erasure=name, key=key, identifiers=subject(**identifiers), anonymise=anonymise
     )
+    return await stub.EraseSubject(request, timeout=STEP_TIMEOUT_S)
+
+
+async def erase(asked, *, name=None, key=None, **fields):
+    """Erases a person until only bytes are left to do, and answers how much went."""
+    fields |= {"name": name or f"erasures/{uuid.uuid4()}", "key": key or key_of()}
     while True:
-        response = await stub.EraseSubject(request, timeout=STEP_TIMEOUT_S)
+        response = await ask(asked, **fields)
         if response.stage >= ERASURE_STAGE_BYTES:
             return {each.system: each.count for each in response.counts}
 

@@ -41,6 +41,7 @@ _OF_A_PRODUCT: Final = frozenset(
     {"product_id", "id", "sku", "name", "brand", "category", "variant"}
 )
 _AMOUNTS: Final = frozenset({*AMOUNTS, "price", "quantity"})
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?")
 # Numbers that point to a person, or to where one lives.
@@ -61,7 +62,8 @@ def anonymised(
     if recorded.type not in _STAYING:
         return None
     is_track = recorded.type == _TRACK
-    if is_track and _tells(recorded, subject):
+    known = _known(recorded, subject)
+    if is_track and not known.isdisjoint(_words(recorded.name)):
         return None
     left = CustomerEvent(
         message_id=message_id,
@@ -76,7 +78,8 @@ def anonymised(
         if recorded.HasField(field):
             getattr(left, field).CopyFrom(getattr(recorded, field))
     properties = json.loads(recorded.properties or "{}")
-    kept = _kept(properties, is_product=is_track and _is_of_a_product(recorded.name))
+    is_product = is_track and _is_of_a_product(recorded.name)
+    kept = _kept(properties, known, is_product=is_product)
     order = properties.get("order_id", properties.get("orderId"))
     if is_track and isinstance(order, str | int) and f"{order}".strip():
         kept["order_id"] = pseudonym(f"{order}".strip())
@@ -85,14 +88,17 @@ def anonymised(
     return left
 
 
-def _tells(recorded: CustomerEvent, subject: Subject) -> bool:
-    """Whether what was done is called by an identifier: the person's, or any that it comes with."""
-    words = {word.casefold() for word in (recorded.name, *recorded.name.split())}
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in (text, *text.split())}
+
+
+def _known(recorded: CustomerEvent, subject: Subject) -> set[str]:
+    """What nothing may be called that stays: identifiers of the person, and all that come along."""
     known = {form for _, form in subject.forms}
     properties, traits, context = opened_again(recorded)
     opened = Opened(recorded, properties, traits, context)
     known |= {normal_form(type_name, raw) for type_name, raw in identifiers_of(opened)}
-    return not words.isdisjoint(form.casefold() for form in known)
+    return {form.casefold() for form in known if form}
 
 
 def _is_of_a_product(name: str) -> bool:
@@ -100,13 +106,18 @@ def _is_of_a_product(name: str) -> bool:
     return role is not None and role.is_of_a_product
 
 
-def _kept(said: dict[str, Any], *, is_product: bool, depth: int = 0) -> dict[str, Any]:
+def _kept(
+    said: dict[str, Any], known: set[str], *, is_product: bool, depth: int = 0
+) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in said.items():
+        # What is no plain word may be a person's, who scored so much.
+        if _WORD.fullmatch(key) is None or key.casefold() in known:
+            continue
         name = _CAPITAL.sub(lambda found: f"_{found[0]}", key).lower()
         if name == "products" and isinstance(value, list) and depth < JSON_DEPTH_MAX:
             kept[key] = [
-                _kept(each, is_product=True, depth=depth + 1)
+                _kept(each, known, is_product=True, depth=depth + 1)
                 for each in value
                 if isinstance(each, dict)
             ]

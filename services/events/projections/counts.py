@@ -80,7 +80,10 @@ on conflict (workspace, hour, source, type, name, outcome, reason)
 do update set count = known.count + excluded.count
 """
 
-_DROP = "delete from {schema}.counts where workspace = any($1::text[]) and count = 0"
+_DROP = """
+delete from {schema}.counts c using unnest($1::text[], $2::timestamptz[]) touched (workspace, hour)
+where (c.workspace, c.hour) = (touched.workspace, touched.hour) and c.count = 0
+"""
 
 # Whoever is refused has a name, too, if somebody put it there: all but the names of the log go.
 _NAMES_TURNED_AWAY = """
@@ -160,7 +163,8 @@ async def uncount(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
     counted = _counted(events)
     if counted:
         await _add(tx, f"{schema}.counts", {row: -number for row, number in counted.items()})
-        await tx.execute(_DROP.format(schema=schema), sorted({row[0] for row in counted}))
+        hours = {row[:2] for row in counted}
+        await tx.execute(_DROP.format(schema=schema), *columns(list(hours)))
 
 
 def _counted(events: Sequence[Recorded]) -> dict[Counted, int]:

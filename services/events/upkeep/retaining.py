@@ -90,13 +90,15 @@ class RetentionUpkeep:
         """Finishes what a rule has begun, looks on, and takes what was found."""
         pool, now = self._kernel.pool, self._kernel.clock.now()
         for begun in await register.unfinished(pool, workspace, f"{name}@"):
-            await self._take(self._erasure(workspace, begun.name, begun.key, settings))
+            if not await self._take(self._erasure(workspace, begun.name, begun.key, settings)):
+                return True
         await sought.begin(pool, workspace, name, "", now)
         has_more = await self._look(workspace, name, settings, now)
         key = FactKey(before(settings, now), LAST_ID)
         await sought.drop_younger(pool, workspace, name, key.receive_time)
         if await sought.has_found(pool, workspace, name):
-            await self._take(self._erasure(workspace, f"{name}@{now.isoformat()}", key, settings))
+            run = self._erasure(workspace, f"{name}@{now.isoformat()}", key, settings)
+            has_more |= not await self._take(run)
         return has_more
 
     async def _look(
@@ -140,18 +142,21 @@ class RetentionUpkeep:
             if (said := said_in(event)) is not None
         }
 
-    async def _take(self, erasure: Erasure) -> None:
-        """Erases what was found, until nothing of it is left but bytes."""
+    async def _take(self, erasure: Erasure) -> bool:
+        """Erases what was found, for a while; tells whether nothing of it is left but bytes."""
         pool = self._kernel.pool
         async with asyncio.timeout(STEP_TIMEOUT_S), transaction(pool) as tx:
             await register.begin(tx, erasure)
+            begun = await register.lock(tx, erasure.workspace, erasure.name)
         # Till then a door may not know that messages are kept elsewhere.
         now = self._kernel.clock.now()
         await asyncio.sleep(DOORS_HEAR_S)
         await tombstones.seal_received(pool, heard(now))
         progress = await self._erasing.take_steps(erasure, turn_s=TURN_S)
-        self._metrics.taken.inc(progress.counts[MESSAGES])
-        _log.info("retention.taken", erasure=erasure.name, count=progress.counts[MESSAGES])
+        count = progress.counts[MESSAGES] - begun.counts[MESSAGES]
+        self._metrics.taken.inc(count)
+        _log.info("retention.taken", erasure=erasure.name, count=count)
+        return progress.is_finished
 
     def _erasure(
         self, workspace: str, name: str, key: FactKey, settings: RetentionSettings

@@ -101,6 +101,12 @@ def test_numbers_that_point_to_a_person_go():
     )
 
 
+def test_what_is_called_by_a_person_goes_with_its_number():
+    assert {"score": 3} == kept(
+        {"score": 3, "ada@example.org": 3, "Ada Lovelace": 3, "u1": 3}, user_id="U1"
+    )
+
+
 @pytest.mark.parametrize("name", ["IDENTIFY", "GROUP", "ALIAS", "ACCOUNT"])
 def test_of_who_somebody_is_nothing_is_left(name):
     assert left_of(type=TYPES[name]) is None
