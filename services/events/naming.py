@@ -7,6 +7,7 @@ type of identifier needs no configuration here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from services.events.schema import read_json
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from services.kernel.erasing.subjects import Subject
 
 DEVICE_ID = "device_id"
+# Sources call things by few names; those that make some up are not remembered for ever.
+KEYS_REMEMBERED_MAX = 10_000
+_PLACES = frozenset({"externalIds", "device"})
 
 
 def opened_again(
@@ -47,7 +51,9 @@ def names(subject: Subject, recorded: CustomerEvent) -> bool:
         ("user_id", recorded.previous_id),
         ("anonymous_id", recorded.previous_id),
     )
-    return subject.is_named(fields) or subject.is_named(_named_among(opened_again(recorded)))
+    # Nobody knows the types of mere hashes.
+    types = frozenset(name for name, _ in subject.forms) if subject.is_by_value else None
+    return subject.is_named(fields) or subject.is_named(_named_among(opened_again(recorded), types))
 
 
 def named_in_row(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -65,25 +71,53 @@ def _object(read: object) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _named_among(objects: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Every value under its name, however deep inside, and under what the name stands for."""
-    waiting: list[Any] = list(objects)
+def _named_among(
+    objects: Iterable[dict[str, Any]], types: frozenset[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Every value under its name, however deep inside, and under what the name stands for.
+
+    Of these `types` only, where they are given.
+    """
+    waiting = list(objects)
     while waiting:
         found = waiting.pop()
-        if isinstance(found, list):
-            waiting += [each for each in found if isinstance(each, dict | list)]
-            continue
         for key, value in found.items():
-            if isinstance(value, dict | list):
+            if key in _PLACES:
+                yield from _listed(found, key, value)
+            if isinstance(value, dict):
                 waiting.append(value)
-                if key == "device" and isinstance(value, dict):
-                    yield from texts_of(DEVICE_ID, value.get("id"))
-                elif key == "externalIds":
-                    yield from external_ids(found)
                 continue
-            name = key.lower()
-            known = TYPES_BY_KEY.get(name)
-            if known is not None:
-                yield from texts_of(known, value)
-            if known != name:
-                yield from texts_of(name, value)
+            if isinstance(value, list):
+                waiting += _objects_in(value)
+            for type_name in _types_of(key, isinstance(value, list)):
+                if types is None or type_name in types:
+                    for each in value if isinstance(value, list) else (value,):
+                        yield from texts_of(type_name, each)
+
+
+def _objects_in(items: list[Any]) -> Iterator[dict[str, Any]]:
+    """The objects in a list, and in the lists in it."""
+    for each in items:
+        if isinstance(each, dict):
+            yield each
+        elif isinstance(each, list):
+            yield from _objects_in(each)
+
+
+def _listed(found: dict[str, Any], key: str, value: object) -> Iterator[tuple[str, str]]:
+    """The ids that the tracking protocol has a place of their own for."""
+    if key == "externalIds":
+        yield from external_ids(found)
+    elif isinstance(value, dict):
+        yield from texts_of(DEVICE_ID, value.get("id"))
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
+def _types_of(key: str, are_several: bool) -> tuple[str, ...]:  # noqa: FBT001, for the cache
+    """What a value of this name may be; several are called so, too: `emails`."""
+    name = key.lower()
+    names_of_one = [name]
+    if are_several and name.endswith("s"):
+        names_of_one.append(name[:-1])
+    known = (TYPES_BY_KEY.get(each, each) for each in names_of_one)
+    return tuple(dict.fromkeys((*names_of_one, *known)))

@@ -40,6 +40,8 @@ def event(**fields):
         ),
         ({"phone": "+49 151 1234"}, {"context": {"traits": {"phone": "0049-151-1234"}}}),
         ({"phone": "491511234"}, {"traits": {"phoneNumber": 491511234}}),
+        ({"email": "ada@example.org"}, {"traits": {"emails": ["eve@b.de", "ada@example.org"]}}),
+        ({"phone": "+49 151 1234"}, {"traits": {"phone": [{"x": 1}, "0049 151 1234"]}}),
         ({"user_id": "17850"}, {"properties": {"userId": 17850.0}}),
         ({"device_id": "d-1"}, {"context": {"device": {"id": "d-1"}}}),
         (
