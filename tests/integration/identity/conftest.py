@@ -24,6 +24,10 @@ from services.identity.projections.account_answers import (
 from tests.identity_world import START, apply, create
 
 
+def pytest_addoption(parser):
+    parser.addoption("--crowds", type=int, help="how many random crowds test_fuzz.py makes")
+
+
 @dataclass
 class People:
     """Profiles of the workspace `acme`."""
