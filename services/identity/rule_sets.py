@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
+
 from rapport.identity.v1.events_pb2 import (
     IdentifierTypeRules,
     ProfileCreated,
@@ -34,11 +36,7 @@ def rules_in(written: ResolutionRules) -> Rules:
 def checked(written: ResolutionRules, path: str) -> ResolutionRules:
     """Returns rules whole, as they are kept; raises InvalidArgument with all that is wrong."""
     rules = rules_in(written)
-    wrong = [
-        FieldViolation(f"types[{place}].window_days", "is not negative")
-        for place, each in enumerate(written.types)
-        if each.window_days < 0
-    ]
+    wrong: list[FieldViolation] = []
     try:
         check(rules)
     except InvalidArgument as refusal:
@@ -60,15 +58,15 @@ def written_as(rules: Rules) -> ResolutionRules:
 
 
 def _type_in(written: IdentifierTypeRules) -> IdentifierType:
-    days = written.window_days
     return IdentifierType(
         written.name,
         rank=written.rank,
         limit=written.limit if written.HasField("limit") else None,
-        window=timedelta(days=days) if days > 0 else None,
+        window=written.window.ToTimedelta() if written.HasField("window") else None,
         hub_over=written.hub_over if written.HasField("hub_over") else None,
         blocked_values=frozenset(written.blocked_values),
         blocked_patterns=tuple(written.blocked_patterns),
+        is_numeric=written.is_numeric,
     )
 
 
@@ -77,11 +75,18 @@ def _written_type(known: IdentifierType) -> IdentifierTypeRules:
         name=known.name,
         rank=known.rank,
         limit=known.limit,
-        window_days=known.window.days if known.window else 0,
+        window=None if known.window is None else _duration(known.window),
         hub_over=known.hub_over,
         blocked_values=sorted(known.blocked_values),
         blocked_patterns=known.blocked_patterns,
+        is_numeric=known.is_numeric,
     )
+
+
+def _duration(span: timedelta) -> Duration:
+    written = Duration()
+    written.FromTimedelta(span)
+    return written
 
 
 @dataclass(slots=True)

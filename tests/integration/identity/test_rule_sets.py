@@ -1,6 +1,7 @@
 """Other rules are tried beside those in force, and only the difference is told when they change."""
 
 from dataclasses import fields, replace
+from datetime import timedelta
 
 import pytest
 
@@ -8,7 +9,7 @@ from rapport.identity.v1.rule_sets_pb2 import ProfileShiftKind, RuleSetState
 from services.identity.__main__ import FACTS, SERVICE
 from services.identity.projections import ProfilesView
 from services.identity.projections.rule_builds import claim, forget_build
-from services.identity.rules import DEFAULT, EMAIL, USER_ID
+from services.identity.rules import ANONYMOUS_ID, DEFAULT, EMAIL, USER_ID
 from services.identity.upkeep import rule_building, rule_switching
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.errors import FailedPrecondition, NotFound
@@ -37,6 +38,10 @@ STRICTER = replace(
     nodes_max=5,
 )
 LOOSER = with_type(EMAIL, with_type(USER_ID, limit=3), limit=None)
+OF_THE_WORLD = replace(
+    with_type(ANONYMOUS_ID, with_type(EMAIL, limit=1, window=timedelta(minutes=9)), hub_over=None),
+    default_region="US",
+)
 
 
 @pytest.fixture
@@ -83,7 +88,7 @@ async def test_what_is_told_leads_from_rules_to_rules_and_back_and_the_rows_are_
         await world.record(*batch)
     reader, read = Reader(), 0
     before = await live(world)
-    for number, rules in enumerate((STRICTER, LOOSER, DEFAULT)):
+    for number, rules in enumerate((STRICTER, LOOSER, OF_THE_WORLD, DEFAULT)):
         await world.draft(f"rules-{number}", rules, OURS)
         published = await world.publish(f"ruleSets/rules-{number}", OURS)
         told = await world.told()
