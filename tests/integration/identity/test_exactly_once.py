@@ -17,8 +17,8 @@ from services.kernel.process.runtime import make_kernel, prepare_database
 from services.kernel.views import projection as module
 from services.kernel.views.checkpoint import create_checkpoint, take_lease
 from services.kernel.views.projection import Projection, ProjectionMetrics
+from tests.identity_histories import DenseHistory, another_order
 from tests.identity_reference import expected
-from tests.identity_world import DenseHistory, another_order
 from tests.integration.identity.test_order import Reader, assert_tables, assert_told
 from tests.mortal import Killed, mortal_transaction
 
