@@ -15,6 +15,8 @@ from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_BYTES, ERASURE_STAGE_FI
 from services.kernel.clock import SystemClock
 from services.kernel.command.work import Work
 from services.kernel.erasing import erasing, register, tombstones
+from services.kernel.erasing.compaction import WAL_IS_OTHERS
+from services.kernel.erasing.erasing import RAFT_KEEPS_A_COPY
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.erasing.subjects import hash_key_of, hash_of
 from services.kernel.errors import FailedPrecondition, Unavailable
@@ -260,6 +262,22 @@ async def test_it_has_not_finished_while_a_transaction_still_sees_the_rows(world
     finished = await world.finish(erasure)
 
     assert (ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED) == (waiting.stage, finished.stage)
+
+
+async def test_a_copy_that_only_others_can_remove_is_told(world, box, ada, monkeypatch):
+    """In a cluster the raft logs keep one for a while; a user may not end the write-ahead log."""
+    await world.put(box, ada)
+    monkeypatch.setattr(world.feed, "replicas", 3)
+    await world.erase(erasure_of(box, ada))
+    monkeypatch.setattr("services.kernel.erasing.compaction.end_write_ahead_log", refused)
+    progress = await world.finish(erasure_of(box, ada))
+
+    assert ERASURE_STAGE_FINISHED == progress.stage
+    assert [RAFT_KEEPS_A_COPY, WAL_IS_OTHERS] == sorted(progress.notes, reverse=True)
+
+
+async def refused(_connection):
+    return False
 
 
 async def test_the_log_takes_no_other_change(world, box, ada):

@@ -72,8 +72,10 @@ _OF_WORKSPACE = f"""
 select workspace, {_COLUMNS} from erasures.erasures where workspace = $1 order by erasure_id
 """
 
+_WORKSPACES = "select distinct workspace from erasures.erasures order by workspace"
+
 # From one to the next along the key, whatever the number of nodes.
-_WORKSPACES = """
+_ALL_WORKSPACES = """
 with recursive known (workspace) as (
     (select workspace from profiles.nodes order by workspace limit 1)
     union all
@@ -146,9 +148,10 @@ async def erasures_of(pool: Pool, workspace: str) -> list[Row]:
     return [ERASURE_ROWS.row(record) for record in await pool.fetch(_OF_WORKSPACE, workspace)]
 
 
-async def workspaces_with_people(pool: Pool) -> list[str]:
-    """The workspaces that know anybody, or have known somebody who was erased."""
-    return [record["workspace"] for record in await pool.fetch(_WORKSPACES)]
+async def workspaces_to_compare(pool: Pool, *, everywhere: bool) -> list[str]:
+    """The workspaces in which somebody was erased; `everywhere`, also those that know anybody."""
+    statement = _ALL_WORKSPACES if everywhere else _WORKSPACES
+    return [record["workspace"] for record in await pool.fetch(statement)]
 
 
 async def list_erasures(

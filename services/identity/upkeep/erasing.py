@@ -53,8 +53,11 @@ RETRY_PAUSE_S = 0.5
 RETRY_PAUSE_MAX_S = 10.0
 # What was kept of commands that came to nothing is forgotten after this.
 STRAY_AGE = timedelta(hours=1)
-# How often the registers of all systems are compared.
+# How often the registers of all systems are compared; never for more than a twentieth of the time.
 RECONCILE_S = 60.0
+RECONCILE_PAUSES = 20
+# Every how many times also where nobody was erased, as far as we know.
+RECONCILE_EVERYWHERE = 60
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +90,7 @@ class ErasureUpkeep:
         self._metrics = metrics
         self._systems = Systems(kernel)
         self._reconcile_at_s = 0.0
+        self._reconciled = 0
 
     async def run(self) -> None:
         """Works whenever there is something to do."""
@@ -248,12 +252,19 @@ class ErasureUpkeep:
 
     async def _look_around(self) -> None:
         """Now and then forgets strays, and compares the registers of all systems."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._reconcile_at_s:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        if begun_s < self._reconcile_at_s:
             return
-        self._reconcile_at_s = now_s + RECONCILE_S * random.uniform(0.5, 1.0)
-        await erasure_work.forget_strays(self._kernel.pool, self._kernel.clock.now() - STRAY_AGE)
-        await reconcile(self._kernel, self._systems)
+        everywhere = self._reconciled % RECONCILE_EVERYWHERE == 0
+        self._reconciled += 1
+        try:
+            before = self._kernel.clock.now() - STRAY_AGE
+            await erasure_work.forget_strays(self._kernel.pool, before)
+            await reconcile(self._kernel, self._systems, everywhere=everywhere)
+        finally:
+            pause_s = max(RECONCILE_S, RECONCILE_PAUSES * (loop.time() - begun_s))
+            self._reconcile_at_s = loop.time() + pause_s * random.uniform(0.5, 1.0)
 
     def _ended(self, row: Row, system: str, state: ErasureState.ValueType) -> SystemErasureEnded:
         return SystemErasureEnded(

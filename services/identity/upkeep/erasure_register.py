@@ -18,7 +18,7 @@ from services.identity.deciders.erasure import DECIDER, Asked, created
 from services.identity.projections.erasures import (
     Row,
     erasures_of,
-    workspaces_with_people,
+    workspaces_to_compare,
 )
 from services.kernel.errors import Aborted, RapportError
 from services.kernel.log.database import transaction
@@ -31,9 +31,12 @@ _log = structlog.get_logger(__name__)
 Registered = Mapping[str, subjects.RegisteredErasure]
 
 
-async def reconcile(kernel: Kernel, systems: Systems) -> None:
-    """Compares the registers of all systems; whoever does not answer is asked the next time."""
-    for workspace in await workspaces_with_people(kernel.pool):
+async def reconcile(kernel: Kernel, systems: Systems, *, everywhere: bool = True) -> None:
+    """Compares the registers of all systems; whoever does not answer is asked the next time.
+
+    It is for the workspaces in which we know of an erasure, or `everywhere`.
+    """
+    for workspace in await workspaces_to_compare(kernel.pool, everywhere=everywhere):
         own = await erasures_of(kernel.pool, workspace)
         rows = {DECIDER.name(row.aggregate_id): row for row in own}
         for system in SYSTEMS:

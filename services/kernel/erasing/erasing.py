@@ -45,6 +45,11 @@ STEP_TIMEOUT_S = 30.0
 # How long one call goes on with steps.
 TURN_S = 3.0
 
+RAFT_KEEPS_A_COPY = (
+    "the raft logs of the NATS servers: they keep a copy of the feed's messages until they are "
+    "compacted, which each server does by itself as the feed goes on"
+)
+
 LOG, FEED, RESPONSES, GENERATIONS = "log", "feed", "remembered responses", "old generations"
 
 _ERASED = """
@@ -177,6 +182,10 @@ class Erasing:
                     known.feed_partition, known.feed_position = places[-1]
                     known.counts += Counter({FEED: len(places)})
                 elif not problem:
+                    if known.counts[FEED] and any(
+                        feed.replicas > 1 for feed in self._feeds.values()
+                    ):
+                        known.notes = sorted({*known.notes, RAFT_KEEPS_A_COPY})
                     known.enter_next()
                     if erasure.is_by_age:
                         known.enter_next()

@@ -92,7 +92,8 @@ where workspace = $1 and erasure = $2
 _WAITING_FOR_BYTES = "select workspace, erasure from kernel.erasures where stage = $1"
 
 _FINISH = """
-update kernel.erasures e set stage = $4, problem = '', notes = $5
+update kernel.erasures e set stage = $4, problem = '',
+    notes = array(select distinct unnest(e.notes || $5::text[]) order by 1)
 from unnest($1::text[], $2::text[]) waited (workspace, erasure)
 where (e.workspace, e.erasure, e.stage) = (waited.workspace, waited.erasure, $3)
 """

@@ -188,6 +188,7 @@ class Feed:
     ) -> None:
         """`replicas` is how many NATS servers keep the feed."""
         self.name = stream_name(service, partition)
+        self.replicas = replicas
         self._connection = connection
         self._service = service
         self._partition = partition

@@ -12,6 +12,7 @@ from rapport.common.v1.subjects_pb2 import (
     EraseSubjectResponse,
     FactKey,
     ListSubjectErasuresRequest,
+    PreviewSubjectErasureResponse,
 )
 from rapport.common.v1.subjects_pb2_grpc import SubjectsServiceStub
 from rapport.contacts.v1.service_pb2 import (
@@ -239,8 +240,12 @@ async def test_a_crash_at_any_line_leaves_an_erasure_that_goes_on(start_service,
     async def suppress(*_):
         return 1
 
+    async def preview(*_):
+        return PreviewSubjectErasureResponse()
+
     monkeypatch.setattr(Systems, "erase", erase)
     monkeypatch.setattr(Systems, "suppress", suppress)
+    monkeypatch.setattr(Systems, "preview", preview)
     monkeypatch.setattr(upkeep, "ASK_AGAIN_S", 0.0)
     monkeypatch.setattr("services.identity.service.erasures.SYSTEMS", ("contacts", "deals"))
     erasures, crashed = identity.stub(ErasuresServiceStub), "at first"

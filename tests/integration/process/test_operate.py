@@ -16,6 +16,12 @@ from services.kernel.views.projection import Consumer
 from tests.tallies import TEXTS, THINGS, Echo, Tallies, text_log, texts
 
 SERVICE = replace(THINGS, consumers=(Consumer(Tallies(), ("things",), TEXTS, Echo()),))
+ERASURE = """
+insert into kernel.erasures (workspace, erasure, key_time, key_event_id, hashes, nodes, stage,
+                             counts, also, feed_partition, feed_position, problem)
+values ('acme', 'erasures/e1', now(), gen_random_uuid(), '{}', '{}', 3, '{"log": 7}', '[]', 0, 0,
+        'the feed: away')
+"""
 REASON = "ValueError: [bold]no markup[/bold] " + "a reason that needs many words " * 5
 
 
@@ -34,6 +40,7 @@ async def ask(database, nats_url):
     )
     async with open_pool(database) as pool:
         await prepare_database(pool, SERVICE, 1, SystemClock())
+        await pool.execute(ERASURE)
         async with transaction(pool) as tx:
             await text_log().append(tx, [texts("thing-1", "a")])
             [envelope] = await read_partition(tx, 0, after=0)
@@ -63,3 +70,27 @@ async def test_a_view_with_a_policy_is_not_swapped_while_something_is_parked(ask
     assert await ask("rebuild", "tallies") == operate.OK
     assert await ask("swap", "tallies") == operate.FAILED
     assert "retry the parked events first" in capsys.readouterr().err
+
+
+async def test_erasures_are_listed_with_what_stands_in_their_way(ask, capsys):
+    assert await ask("erasures") == operate.OK
+
+    assert ["acme", "erasures/e1", "FEED", "7", "log", "the", "feed:", "away"] == (
+        capsys.readouterr().out.splitlines()[1].split()
+    )
+
+
+async def test_a_proof_looks_into_every_file_and_names_those_that_hold_the_text(
+    ask, capsys, tmp_path
+):
+    (tmp_path / "export.csv").write_text("name\nsomebody in particular\n")
+    sought = "somebody in particular"
+    assert await ask("prove-erased", sought, f"{tmp_path}") == operate.FAILED
+    told = capsys.readouterr()
+    (tmp_path / "export.csv").unlink()
+    assert await ask("prove-erased", sought, f"{tmp_path}") == operate.OK
+    assert await ask("prove-erased", "so", f"{tmp_path}") == operate.FAILED
+    assert await ask("prove-erased", sought, f"{tmp_path / 'gone'}") == operate.FAILED
+
+    assert f"{tmp_path}/export.csv: 1\n" == told.out
+    assert "prove-erased: 1 files hold that text\n" == told.err
