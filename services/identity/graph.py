@@ -113,7 +113,7 @@ class Cluster:
         """Yields the types of which the union of both holds more values than the limit."""
         for name, count in self.counts.items():
             there = other.counts.get(name, 0)
-            if there and count + there > (self.rules.limit(name) or 0):
+            if there and (limit := self.rules.limit(name)) is not None and count + there > limit:
                 yield name
 
 
@@ -370,7 +370,8 @@ def _largest(one: Counts, other: Counts) -> Counts:
 
 def _counts(rules: Rules, type_names: Iterable[str]) -> Counts:
     counts: Counts = {}
+    unlimited = rules.unlimited
     for name in type_names:
-        if rules.limit(name) is not None:
+        if name not in unlimited:
             counts[name] = counts.get(name, 0) + 1
     return counts

@@ -109,6 +109,11 @@ class Rules:
             return self.by_name.get(EXTERNAL_ID)
         return known
 
+    @cached_property
+    def unlimited(self) -> frozenset[str]:
+        """The types of which one person may have any number of values."""
+        return frozenset(known.name for known in self.types if known.limit is None)
+
     def names(self) -> str:
         """Returns what types there are, in words."""
         of_others = ", any other of external ids" if EXTERNAL_ID in self.by_name else ""

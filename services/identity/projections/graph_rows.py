@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.identity.graph import Edge
+from services.kernel.log.sql import Tx
 
 # `is_hub` says that a node is shared: its edges are set aside, and count as rejected. `profile` is
 # null for a node that no fact belongs to and that nothing joins.
@@ -108,11 +111,6 @@ from unnest($1::text[], $2::text[]) asked (workspace, node)
 join {schema}.nodes using (workspace, node)
 """
 
-SAVE_NODES = """
-insert into {schema}.nodes (workspace, node, type, value, is_hub, profile)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::text[])
-"""
-
 MOVE_NODES = """
 update {schema}.nodes n set is_hub = moved.is_hub, profile = moved.profile
 from unnest($1::text[], $2::text[], $3::bool[], $4::text[])
@@ -141,3 +139,9 @@ where e.workspace = gone.workspace and e.weak = gone.weak and e.strong = gone.st
 
 Place = tuple[str, str]  # workspace, node
 StoredEdge = tuple[Edge, bool]  # with whether it is rejected
+
+
+async def copy(tx: Tx, schema: str, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Adds rows that are not there, with all columns."""
+    if rows:
+        await tx.copy_records_to_table(table, schema_name=schema, records=sorted(rows))

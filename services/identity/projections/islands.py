@@ -79,13 +79,16 @@ class Islands(Region):
                 new.append((workspace, node, known.type, known.value, node in self.hubs, profile))
             elif profile != self.profiles[node] or node in self._turned:
                 moved.append((workspace, node, node in self.hubs, profile))
-        edges = [
-            (self.workspaces[edge.weak], *edge.pair, edge.key, edge.is_link, is_rejected)
-            for edge, is_rejected in self.changed_edges.values()
-        ]
+        added: list[tuple[object, ...]] = []
+        edges: list[tuple[object, ...]] = []
+        for pair, (edge, is_rejected) in self.changed_edges.items():
+            row = self.workspaces[edge.weak], *pair, edge.key, edge.is_link, is_rejected
+            # Of a new node there is no edge yet, and to copy rows is far cheaper.
+            (added if pair[0] in self._new else edges).append(row)
+        await graph_rows.copy(self.tx, self.schema, "nodes", new)
+        await graph_rows.copy(self.tx, self.schema, "edges", added)
         dropped = [(self.workspaces[weak], weak, strong) for weak, strong in self.dropped_edges]
         for statement, rows in (
-            (graph_rows.SAVE_NODES, new),
             (graph_rows.MOVE_NODES, moved),
             (graph_rows.DROP_NODES, gone),
             (graph_rows.SAVE_EDGES, edges),

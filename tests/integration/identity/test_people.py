@@ -208,7 +208,7 @@ async def test_a_person_is_unknown_in_another_workspace(people, facts):
     assert not (await people.listed(workspace="other")).profiles
 
 
-@pytest.mark.parametrize("name", ["shoe_size:43", "email:", "nothing", "0" * 31, ""])
+@pytest.mark.parametrize("name", ["Shoe Size:43", "email:", "nothing", "0" * 31, ""])
 async def test_a_name_that_is_none_is_refused(people, name):
     with pytest.raises(InvalidArgument):
         await people.profile(name)
