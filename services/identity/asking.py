@@ -10,8 +10,8 @@ from rapport.common.v1 import subjects_pb2 as pb
 from rapport.common.v1.subjects_pb2_grpc import SubjectsServiceStub
 from rapport.events.v1 import suppressions_pb2
 from rapport.events.v1.suppressions_pb2_grpc import SuppressionsServiceStub
-from services.identity.identifiers import identifier
-from services.identity.rules import Rules
+from services.identity.identifiers import identifier, national_number
+from services.identity.rules import PHONE, Rules
 from services.kernel.erasing.subjects import hash_key_of, hash_of, normal_form
 from services.kernel.errors import InvalidArgument, Unimplemented
 from services.kernel.process.runtime import Kernel
@@ -122,6 +122,13 @@ def told(identifiers: Iterable[tuple[str, str]]) -> list[pb.SubjectIdentifier]:
     """Identifiers as they are told to systems."""
     distinct = sorted(set(identifiers))
     return [pb.SubjectIdentifier(type=name, value=value) for name, value in distinct]
+
+
+def spellings(rules: Rules, identifiers: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Identifiers, and how else a system may have them that does not know the workspace's rules."""
+    found = set(identifiers)
+    national = {(name, national_number(rules, value)) for name, value in found if name == PHONE}
+    return found | {(name, number) for name, number in national if number is not None}
 
 
 def nodes_of(

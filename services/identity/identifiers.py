@@ -162,4 +162,20 @@ def _phone(rules: Rules, value: str) -> str | None:
     return phonenumbers.format_number(read, PhoneNumberFormat.E164) if is_number else plain
 
 
+def national_number(rules: Rules, value: str) -> str | None:
+    """Returns how a phone number of the workspace's own region is written within it, if it is one.
+
+    A system that knows of no region has it as it was typed.
+    """
+    if not rules.default_region or not value.startswith("+"):
+        return None
+    try:
+        read = phonenumbers.parse(value, None)
+    except NumberParseException:
+        return None
+    if read.country_code != phonenumbers.country_code_for_region(rules.default_region):
+        return None
+    return phonenumbers.national_significant_number(read)
+
+
 _NORMALISED: dict[str, Callable[[Rules, str], str | None]] = {EMAIL: _email, PHONE: _phone}

@@ -13,7 +13,7 @@ from rapport.common.v1.subjects_pb2 import FactKey
 from rapport.identity.v1 import erasures_pb2 as pb
 from rapport.identity.v1.erasures_pb2_grpc import ErasuresServiceServicer
 from rapport.identity.v1.service_pb2 import Identifier as Named
-from services.identity.asking import SUPPRESSION, SYSTEMS, Systems, nodes_of, said
+from services.identity.asking import SUPPRESSION, SYSTEMS, Systems, nodes_of, said, spellings
 from services.identity.changes import name_of
 from services.identity.deciders.erasure import DECIDER, OPEN, Asked, Command, State, decider_about
 from services.identity.projections.erasure_work import Sealed, try_at_once
@@ -59,7 +59,8 @@ class ErasuresService(ErasuresServiceServicer):
         workspace = current_caller().workspace
         rules = await rules_of(self._kernel.pool, workspace)
         profile, identifiers = await self._subject(workspace, rules, request)
-        previews = await self._previews(workspace, identifiers)
+        spelled = spellings(rules, identifiers)
+        previews = await self._previews(workspace, spelled)
         for _preview, also in previews:
             identifiers |= also
         if request.validate_only:
@@ -69,6 +70,7 @@ class ErasuresService(ErasuresServiceServicer):
                 systems=[told for told, _ in previews],
             )
             return pb.CreateErasureResponse(preview=preview)
+        identifiers |= spelled
         if len(identifiers) > IDENTIFIERS_PER_ERASURE_MAX:
             raise ResourceExhausted("IDENTIFIERS_PER_ERASURE_MAX", IDENTIFIERS_PER_ERASURE_MAX)
         erasure_id = request.erasure_id or str(self._kernel.new_id())

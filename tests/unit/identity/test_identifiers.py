@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from services.identity.asking import spellings
 from services.identity.identifiers import (
     VALUE_CHARACTERS_MAX,
     identifier,
     is_blocked,
+    national_number,
     node_of,
 )
 from services.identity.rules import DEFAULT, IdentifierType
+from services.kernel.erasing.subjects import Subject
 
 
 @pytest.mark.parametrize(
@@ -150,3 +153,32 @@ def test_a_node_depends_on_workspace_type_and_value():
 
 def test_a_node_never_changes():
     assert node_of("acme", "email", "ada@example.com") == "9f359c61048b44a7b5bcef3b661970a7"
+
+
+@pytest.mark.parametrize(
+    ("region", "value", "national"),
+    [
+        ("DE", "+493012345678", "3012345678"),
+        ("DE", "+442079460000", None),
+        ("", "+493012345678", None),
+        ("DE", "3012345678", None),
+        ("DE", "+", None),
+    ],
+)
+def test_a_number_of_the_own_region_is_also_written_without_its_country(region, value, national):
+    rules = replace(DEFAULT, default_region=region)
+
+    assert national == national_number(rules, value)
+
+
+def test_a_system_that_knows_no_region_is_told_both_spellings_of_a_number():
+    rules = replace(DEFAULT, default_region="DE")
+    asked = [("phone", "+493012345678"), ("email", "ada@example.org")]
+    raw = subject_of(spellings(rules, asked))
+
+    assert raw.is_named([("phone", "030/1234 5678")])
+    assert not subject_of(asked).is_named([("phone", "030/1234 5678")])
+
+
+def subject_of(identifiers):
+    return Subject.of("acme", b"a key", identifiers)
