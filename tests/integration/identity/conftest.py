@@ -25,7 +25,7 @@ from tests.identity_world import START, apply, create
 
 
 def pytest_addoption(parser):
-    parser.addoption("--crowds", type=int, help="how many random crowds test_fuzz.py makes")
+    parser.addoption("--crowds", type=int, default=1, help="how many crowds test_fuzz.py makes")
 
 
 @dataclass
