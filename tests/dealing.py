@@ -27,6 +27,8 @@ LONGEST: Final = (
     "integration/events/test_import_products.py",
     "integration/stack/test_postgres.py",
     "contract/test_relay.py",
+    "integration/identity/test_erasing.py",
+    "contract/test_erasing.py",
 )
 """Piles that last longer than ten seconds; one that is missed here only makes a run less even."""
 
