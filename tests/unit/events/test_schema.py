@@ -163,6 +163,7 @@ AT_THE_DOOR = {
     Reason.SUPPRESSED,
     Reason.PLAN_VIOLATED,
     Reason.DROPPED,
+    Reason.ERASED,
 }
 """What a customer event is refused for by a workspace, not by the rules for all."""
 
