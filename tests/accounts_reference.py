@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from services.identity.accounts import Kind, words_of
 from services.identity.rules import DEFAULT
-from tests.identity_reference import facts_of, still_true
+from tests.identity_reference import facts_of, without_erased
 
 
 @dataclass
@@ -25,7 +25,7 @@ class ExpectedAccounts:
 
 def expected_accounts(events, profile_of, rules=DEFAULT):
     """The accounts that follow from a set of events, with the profiles of nodes."""
-    true = {event.event_id: event for event in still_true(events)}.values()
+    true = {event.event_id: event for event in without_erased(events, rules)}.values()
     words = words_of(true, facts_of(events, rules))
     result = ExpectedAccounts()
     for account in {word.account for word in words}:

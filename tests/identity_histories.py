@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.erasures_world import contact_erased, erased
 from tests.identity_world import Facts
 
 IMPORTED = 0.7
@@ -23,17 +24,21 @@ class DenseHistory:
         self._deals = {f"d{n}": rng.choice(["", *self._contacts]) for n in range(3)}
         self._opened = set()
         self._imported, self._retracted = [], []
+        self._told = []
 
-    def some(self, size, *, retracting=0, judging=0, flagging=0):
+    def some(self, size, *, retracting=0, judging=0, flagging=0, erasing=0):
         """A number of facts.
 
         `retracting` is how much of it takes facts back, or has them again, `judging` how much
-        of it are verdicts, `flagging` how much are flags; all others together are 18.
+        of it are verdicts, `flagging` how much are flags, `erasing` how much erases people; all
+        others together are 18.
         """
         kinds = [self._track, self._identify, self._alias, self._contact, self._deal]
-        weights = [6, 5, 1, 4, 2, retracting, retracting / 2, judging, flagging]
-        kinds += [self._retract, self._record_again, self._judge, self._flag]
-        return [kind() for kind in self._rng.choices(kinds, weights, k=size)]
+        weights = [6, 5, 1, 4, 2, retracting, retracting / 2, judging, flagging, erasing]
+        kinds += [self._retract, self._record_again, self._judge, self._flag, self._erase]
+        for kind in self._rng.choices(kinds, weights, k=size):
+            self._told.append(kind())
+        return self._told
 
     def _times(self):
         return {
@@ -127,6 +132,13 @@ class DenseHistory:
         facts = self._facts
         made = self._rng.choice([facts.blocked, facts.allowed, facts.allowed, facts.flag_cleared])
         return made(self._rng.choice(self._known()), **self._times())
+
+    def _erase(self):
+        """Some identifiers, up to some fact."""
+        if not self._told or self._rng.random() < 0.2:
+            return contact_erased(self._facts, self._rng.choice(self._contacts), **self._times())
+        some = self._rng.sample(self._known(), self._rng.choice([1, 1, 2]))
+        return erased(self._facts, *some, until=self._rng.choice(self._told))
 
     def _contact(self):
         choice, who, times = self._rng.choice, self._rng.choice(self._contacts), self._times()

@@ -32,6 +32,7 @@ from rapport.identity.v1.events_pb2 import (
 from services.identity.facts import key_of, read_fact, received_at
 from services.identity.identifiers import node_of
 from services.identity.rules import DEFAULT
+from tests.erasures_reference import erased_in, is_erased, is_nobody
 
 
 @dataclass
@@ -50,21 +51,30 @@ class Expected:
 
 
 def facts_of(events, rules=DEFAULT):
-    """The facts of events, each once, without those that are taken back behind them."""
-    contacts = contacts_of(events)
+    """The facts of events, each once, without those that are taken back behind them, or erased."""
+    contacts, erased = contacts_of(events), erased_in(events)
     read = {event.event_id: read_fact(rules, event, contacts) for event in still_true(events)}
-    return [fact for fact in read.values() if fact is not None]
+    return [fact for fact in read.values() if fact is not None and not is_erased(fact, erased)]
+
+
+def without_erased(events, rules=DEFAULT):
+    """The events that are still true, but for those that name somebody who was erased."""
+    erased = erased_in(events)
+    read = [(event, read_fact(rules, event, {})) for event in still_true(events)]
+    return [event for event, fact in read if fact is None or not is_erased(fact, erased)]
 
 
 def contacts_of(events):
-    """The contact id that each fact of a deal is about."""
-    found = {}
+    """The contact id that each fact of a deal is about; None for somebody who was erased."""
+    found, erased = {}, erased_in(events)
     for stream in deals_of(events).values():
         contact = ""
         for event in stream:
             told = primary_contact(event.event)
-            before, contact = contact, contact if told is None else told
-            found[event.event_id] = contact or before
+            before = contact
+            if told is not None:
+                contact = None if is_nobody(event, told, erased) else told
+            found[event.event_id] = before if contact == "" else contact
     return found
 
 
@@ -125,12 +135,14 @@ def expected(events, rules=DEFAULT):
 
 def verdicts_of(events):
     """Per workspace, the last verdict on each pair, with its key."""
-    last = defaultdict(dict)
+    last, erased = defaultdict(dict), erased_in(events)
     kinds = {VerdictCleared: 0, IdentifiersLinked: 1, IdentifiersCut: 2}
     for event in events:
         if type(event.event) in kinds:
             pair = event.event.other.node, event.event.one.node
             told = key_of(event.record_time, event.event_id), kinds[type(event.event)]
+            if any(told[0] <= erased.get((event.workspace, node), b"") for node in pair):
+                continue
             last[event.workspace][pair] = max(told, last[event.workspace].get(pair, told))
     return {
         workspace: {pair: (kind, key) for pair, (key, kind) in told.items()}
@@ -140,21 +152,26 @@ def verdicts_of(events):
 
 def flags_of(events):
     """The last flag of each identifier, by workspace and node."""
-    last = {}
+    last, erased = {}, erased_in(events)
     kinds = {IdentifierFlagCleared: 0, IdentifierBlocked: 1, IdentifierAllowed: 2}
     for event in events:
         if type(event.event) in kinds:
             place = event.workspace, event.event.identifier.node
             told = key_of(event.record_time, event.event_id), kinds[type(event.event)]
-            last[place] = max(told, last.get(place, told))
+            if told[0] > erased.get(place, b""):
+                last[place] = max(told, last.get(place, told))
     return {place: kind for place, (_, kind) in last.items()}
 
 
 def _of_deals(events):
     """The deals of each contact that ever had one, by its node."""
-    made = {}
+    made, erased = {}, erased_in(events)
     for (workspace, _), stream in deals_of(events).items():
-        told = [c for event in stream if (c := primary_contact(event.event)) is not None]
+        told = [
+            "" if is_nobody(event, contact, erased) else contact
+            for event in stream
+            if (contact := primary_contact(event.event)) is not None
+        ]
         for contact in filter(None, told):
             made.setdefault(node_of(workspace, "contact_id", contact), [])
         deal = _deal_at_last(stream)

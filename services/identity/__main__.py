@@ -35,6 +35,7 @@ from rapport.identity.v1 import (
     verdicts_pb2,
     verdicts_pb2_grpc,
 )
+from services.identity.holdings import IdentityHoldings
 from services.identity.policies import TellProfileChanges
 from services.identity.projections import ProfilesView, erasure_work, match_progress, rule_builds
 from services.identity.projections.erasures import ErasuresView
@@ -116,6 +117,7 @@ SERVICE = Service(
         served(erasures_pb2, erasures_pb2_grpc, ErasuresService(kernel)),
     ],
     background=background,
+    holdings=IdentityHoldings,
     tables=match_progress.TABLES + rule_builds.TABLES + erasure_work.TABLES,
 )
 

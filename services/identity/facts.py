@@ -44,6 +44,11 @@ _SERVICES = {
     TimelineKind.TIMELINE_KIND_DEAL: DEALS,
 }
 
+ERASED = "erased-00000000000000000000000000000000"
+"""In place of the id of a contact that is nobody any more."""
+
+_ERASED_CONTACT = re.compile(r"erased-[0-9a-f]{32}")
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -149,8 +154,9 @@ def id_of(stream: str) -> str:
 
 
 def contact_id_of(name: str) -> str:
-    """`contacts/42` → `42`."""
-    return name.partition("/")[2]
+    """`contacts/42` → `42`; what stands for somebody who was erased stands for nobody."""
+    contact = name.partition("/")[2]
+    return ERASED if _ERASED_CONTACT.fullmatch(contact) else contact
 
 
 def deal_of(event: Recorded) -> Deal | None:
@@ -285,7 +291,7 @@ def _contact(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fact | Non
 
 def _deal(rules: Rules, event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
     contact_id = contacts.get(event.event_id)
-    if not contact_id:
+    if not contact_id or contact_id == ERASED:
         return None
     return _crm_fact(
         rules,

@@ -1,9 +1,9 @@
-"""Retraction: a fact that came with an import is taken back, as if nobody had heard of it. Pure.
+"""Taking facts back: those of an import that was wrong, and those of who is erased. Pure.
 
-A count can be counted down, but neither a minimum nor a last word can be undone by itself. So each
-fact of a customer event is kept with its activity, in short, and what remains of an atom is folded
-once more. Other atoms need not be looked at: all that a fact says belongs to its atom, its edges
-too. A contact's atom holds facts of the CRM alone, and those are never taken back.
+It is as if nobody had heard of them. A count can be counted down, but neither a minimum nor a last
+word can be undone by itself. So each fact is kept with its activity, in short, and what remains of
+an atom is folded once more. Other atoms need not be looked at: all that a fact says belongs to its
+atom, its edges too.
 """
 
 from __future__ import annotations
@@ -19,36 +19,57 @@ from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventRet
 from rapport.identity.v1.service_pb2 import TimelineKind
 from services.identity.facts import Fact
 from services.identity.graph import Edge
+from services.identity.identifiers import Identifier
 from services.identity.traits import Traits
 from services.kernel.log.recorded import Recorded
 
-# What a source can have sent, and an import can have brought.
-_SENT = frozenset(
-    {TimelineKind.TIMELINE_KIND_CUSTOMER_EVENT, TimelineKind.TIMELINE_KIND_MEMBERSHIP}
-)
-
 Message = tuple[str, str]  # workspace, message id
 Seen = tuple[tuple[str, bool], ...]  # the nodes of the weaker identifiers, each with `is_link`
+Asserted = tuple[tuple[str, Identifier | None], ...]  # by slot
+
+
+class _Said(msgspec.Struct, array_like=True, frozen=True):
+    seen: Seen = ()
+    traits: Traits = ()
+    asserted: Asserted = ()
+    version: int = 0
+
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(tuple[Seen, Traits])
+_DECODER = msgspec.msgpack.Decoder(_Said)
+_NOTHING = _Said()
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A fact as it is kept: what it takes to fold it once more."""
+    """A fact as it is kept: what it takes to fold it once more.
+
+    `version` is the place of a deal's fact in its stream.
+    """
 
     atom: str
     key: bytes
     occur_time: datetime
     seen: Seen = ()
     traits: Traits = ()
+    asserted: Asserted = ()
+    version: int = 0
 
     @classmethod
     def of(cls, atom: str, key: bytes, occur_time: datetime, said: bytes | None) -> Kept:
         """Reads what `said_by` wrote."""
-        seen, traits = ((), ()) if said is None else _DECODER.decode(said)
-        return cls(atom, key, occur_time, seen, traits)
+        known = _NOTHING if said is None else _DECODER.decode(said)
+        told = known.seen, known.traits, known.asserted, known.version
+        return cls(atom, key, occur_time, *told)
+
+    def named(self) -> Iterator[str]:
+        """The nodes that the fact names."""
+        yield self.atom
+        for node, _ in self.seen:
+            yield node
+        for _, target in self.asserted:
+            if target is not None:
+                yield target.node
 
     def edges(self) -> Iterator[Edge]:
         """The fact's edges."""
@@ -74,7 +95,7 @@ class Lost:
     @property
     def nodes(self) -> Sequence[str]:
         """The nodes it told of."""
-        return [self.fact.atom, *(node for node, _ in self.fact.seen)]
+        return list(self.fact.named())
 
     @property
     def traits(self) -> Traits:
@@ -84,10 +105,13 @@ class Lost:
 
 def said_by(fact: Fact) -> bytes | None:
     """Returns, in short, what a fact says beside its activity, if it is anything."""
-    if fact.activity.kind not in _SENT:
-        return None
+    if fact.activity.kind == TimelineKind.TIMELINE_KIND_DEAL:
+        return _ENCODER.encode(((), (), (), fact.event.version))
     links = fact.links
     seen = [(known.node, (known.node, fact.atom) in links) for known in fact.identifiers[1:]]
+    if fact.asserted:
+        asserted = sorted(fact.asserted.items(), key=lambda slot: slot[0])
+        return _ENCODER.encode((seen, fact.traits, asserted))
     return _ENCODER.encode((seen, fact.traits)) if seen or fact.traits else None
 
 

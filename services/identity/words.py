@@ -25,7 +25,7 @@ from rapport.deals.v1.events_pb2 import (
     DealUndeleted,
     DealWon,
 )
-from services.identity.facts import contact_id_of, key_of
+from services.identity.facts import ERASED, contact_id_of, key_of
 from services.identity.identifiers import identifier
 from services.identity.rules import CONTACT_ID, DEFAULT
 from services.kernel.log.recorded import Recorded
@@ -68,9 +68,9 @@ _TOPICS = {
 class Word:
     """What one fact says of how a deal stands or whom it is made with.
 
-    `contact` is the id of the primary contact and `node` its identifier's, both empty for none;
-    `stage` is the one that a move or an ending leads to. `products` are what was won; without a
-    currency the amount of that is not known.
+    `contact` is the id of the primary contact and `node` its identifier's, both empty for none; who
+    was erased has no node. `stage` is the one that a move or an ending leads to. `products` are
+    what was won; without a currency the amount of that is not known.
     """
 
     version: int
@@ -116,14 +116,16 @@ def word_of(event: Recorded) -> Word | None:
         case DealLost():
             stage = change.closing_stage
     # What a contact is named by is the same whatever the rules.
-    known = identifier(DEFAULT, event.workspace, CONTACT_ID, contact_id_of(contact))
+    contact_id = contact_id_of(contact)
+    known = identifier(DEFAULT, event.workspace, CONTACT_ID, contact_id)
+    node = known.node if known and contact_id != ERASED else ""
     return Word(
         version=event.version,
         key=key_of(event.record_time, event.event_id),
         occur_time=event.occur_time,
         kind=kind,
         contact=known.value if known else "",
-        node=known.node if known else "",
+        node=node,
         stage=stage,
         amount_minor=amount.amount_minor,
         currency=amount.currency,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from rapport.common.v1 import subjects_pb2, subjects_pb2_grpc
 from rapport.identity.v1 import events_pb2 as identity_events_pb2
 from rapport.segments.v1 import events_pb2, service_pb2, service_pb2_grpc
 from services.kernel.clock import Clock, SystemClock
-from services.kernel.erasing.exports import ExportingServicer
 from services.kernel.log.recorded import EventTypes
 from services.kernel.process.runtime import Kernel, Service, main
 from services.kernel.rpc.server import Served, served
 from services.kernel.views.projection import Consumer
+from services.segments.holdings import SegmentHoldings
 from services.segments.policies import FactsPolicy
 from services.segments.projections.agenda import TABLES
 from services.segments.projections.facts import ProfileFactsView
-from services.segments.projections.person_records import SegmentRecords
 from services.segments.projections.segments import SegmentsView
 from services.segments.service import SegmentsService
 from services.segments.upkeep import Upkeep, UpkeepMetrics
@@ -22,11 +20,7 @@ from services.segments.upkeep import Upkeep, UpkeepMetrics
 
 def servicers(kernel: Kernel) -> tuple[Served, ...]:
     """What the service answers."""
-    exporting = ExportingServicer(kernel.pool, SegmentRecords(kernel), kernel.derive_key)
-    return (
-        served(service_pb2, service_pb2_grpc, SegmentsService(kernel)),
-        served(subjects_pb2, subjects_pb2_grpc, exporting),
-    )
+    return (served(service_pb2, service_pb2_grpc, SegmentsService(kernel)),)
 
 
 def compose(clock: Clock) -> Service:
@@ -46,6 +40,7 @@ def compose(clock: Clock) -> Service:
         servicers=servicers,
         background=lambda kernel, registry: [Upkeep(kernel, UpkeepMetrics(registry)).run()],
         tables=TABLES,
+        holdings=SegmentHoldings,
     )
 
 

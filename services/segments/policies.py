@@ -25,12 +25,8 @@ from services.kernel.log.sql import Tx
 from services.segments.decider import DECIDER, MEMBERSHIP
 from services.segments.projections import agenda
 from services.segments.projections.agenda import Definition, MemberKey
-from services.segments.projections.facts import (
-    ProfileKey,
-    Touch,
-    Wanted,
-    load_facts,
-)
+from services.segments.projections.facts import ProfileKey, Touch
+from services.segments.projections.known_facts import Wanted, load_facts
 from services.segments.rules import Verdict
 
 ACTOR = "services/segments"

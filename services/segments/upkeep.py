@@ -27,7 +27,8 @@ from services.kernel.views.view import append_with_views
 from services.segments.policies import Cause, Question, Transition, appends_of, judge
 from services.segments.projections import agenda
 from services.segments.projections.agenda import ITSELF, MemberKey, Work
-from services.segments.projections.facts import ProfileKey, next_candidates
+from services.segments.projections.facts import ProfileKey
+from services.segments.projections.known_facts import next_candidates
 
 if TYPE_CHECKING:
     from services.kernel.process.runtime import Kernel

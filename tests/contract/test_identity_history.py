@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from rapport.common.v1.envelope_pb2 import Envelope
-from rapport.identity.v1.events_pb2 import PurposeArchived, PurposeCreated
+from rapport.identity.v1.events_pb2 import ErasureCreated, PurposeArchived, PurposeCreated
 from rapport.identity.v1.service_pb2 import ListProfilesRequest
 from services.identity.__main__ import SERVICE
 from services.identity.consents import FACTS as CONSENTS
@@ -137,7 +137,7 @@ def test_every_fact_of_ours_is_told_in_some_history():
     }
 
 
-def test_every_verdict_flag_and_word_on_consent_is_heard_in_some_history():
+def test_every_verdict_flag_word_on_consent_and_erasure_is_heard_in_some_history():
     heard = {
         fact["type"]
         for path in HISTORIES
@@ -145,5 +145,6 @@ def test_every_verdict_flag_and_word_on_consent_is_heard_in_some_history():
         if fact["type"].startswith("rapport.identity.v1.")
     }
 
-    known = (*VERDICTS.values(), *FLAGS.values(), *CONSENTS, PurposeCreated, PurposeArchived)
+    people = (*VERDICTS.values(), *FLAGS.values(), *CONSENTS, PurposeCreated, PurposeArchived)
+    known = (*people, ErasureCreated)
     assert heard == {fact.DESCRIPTOR.full_name for fact in known}

@@ -99,6 +99,8 @@ def decide(asked: Asked, command: Command, state: State) -> Sequence[Message]:
         case CreateErasureRequest():
             if state.exists:
                 raise AlreadyExists(asked.name, "erasure_id")
+            if not asked.subjects:
+                raise NotFound(command.profile)
             options = {"suppress": command.suppress, "anonymise": command.anonymise}
             return [created(asked, **options)]
         case RetryErasureRequest():

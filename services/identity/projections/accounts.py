@@ -17,7 +17,7 @@ from services.identity.accounts import Account, Word, account_traits_changes
 from services.identity.changes import Change
 from services.identity.facts import resource_of
 from services.identity.projections.profiles import traits_json
-from services.identity.retraction import Message
+from services.identity.retraction import Lost, Message
 from services.identity.traits import Said, Traits, later
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx, columns
@@ -78,6 +78,13 @@ delete from {schema}.account_words w
 using unnest($1::text[], $2::text[]) gone (workspace, resource)
 where w.workspace = gone.workspace and w.resource = gone.resource and w.is_imported
 returning w.workspace, w.resource, w.account, w.node
+"""
+
+_FORGET = """
+delete from {schema}.account_words w
+using unnest($1::text[], $2::bytea[]) gone (workspace, key)
+where w.workspace = gone.workspace and w.key = gone.key
+returning w.workspace, w.key, w.account, w.node
 """
 
 _OF_ACCOUNTS = """
@@ -183,6 +190,18 @@ async def remove_words(
         for row in rows
     ]
     return sorted(lost, key=lambda word: (word.place, str(word.event.event_id)))
+
+
+async def forget_words(tx: Tx, schema: str, lost: Sequence[Lost]) -> list[LostWord]:
+    """Removes what facts that are no more said of accounts, and returns it."""
+    events = {(fact.event.workspace, fact.fact.key): fact.event for fact in lost}
+    if not events:
+        return []
+    rows = await tx.fetch(_FORGET.format(schema=schema), *columns(sorted(events)))
+    return [
+        LostWord(events[row["workspace"], row["key"]], row["account"], row["node"])
+        for row in sorted(rows, key=lambda row: (row["workspace"], row["account"], row["key"]))
+    ]
 
 
 async def hear_words(tx: Tx, schema: str, words: Sequence[Word]) -> list[Change]:

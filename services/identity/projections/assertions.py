@@ -6,7 +6,7 @@ takes its edge back, so an e-mail address that moves on to another contact takes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.identity.facts import Fact
@@ -36,6 +36,12 @@ _SAVE = """
 insert into {schema}.assertions (workspace, record, slot, target, key)
 select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[])
 on conflict (workspace, record, slot) do update set target = excluded.target, key = excluded.key
+"""
+
+_DROP = """
+delete from {schema}.assertions a
+using unnest($1::text[], $2::text[], $3::text[]) gone (workspace, record, slot)
+where (a.workspace, a.record, a.slot) = (gone.workspace, gone.record, gone.slot)
 """
 
 Slot = tuple[str, str, str]  # workspace, record, slot
@@ -71,8 +77,7 @@ async def assert_slots(tx: Tx, schema: str, facts: Sequence[Fact]) -> Swing:
                 last[place] = fact.key, target
     if not last:
         return Swing()
-    found = await tx.fetch(_FIND.format(schema=schema), *columns(sorted(last)))
-    known = {(row[0], row[1], row[2]): (row[3], row[4]) for row in found}
+    known = await _load(tx, schema, last)
     swing, rows = Swing(), []
     for place, (key, target) in sorted(last.items()):
         workspace, record, _ = place
@@ -89,3 +94,47 @@ async def assert_slots(tx: Tx, schema: str, facts: Sequence[Fact]) -> Swing:
     if rows:
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     return swing
+
+
+async def restore_slots(
+    tx: Tx,
+    schema: str,
+    lost: Iterable[Slot],
+    left: Mapping[tuple[str, str], tuple[bytes, Identifier | None]],
+    swing: Swing,
+) -> None:
+    """Lets slots say what the last word that is left of them says, and adds what that changes."""
+    places = sorted(lost)
+    known = await _load(tx, schema, places)
+    rows, gone = [], []
+    for place in places:
+        workspace, record, slot = place
+        old_target, old_key = known[place]
+        key, target = left.get((record, slot), (None, None))
+        if key == old_key:
+            continue
+        if key is None:
+            gone.append(place)
+        else:
+            rows.append((*place, target.node if target else None, key))
+        if old_target is not None:
+            swing.taken_back[old_target, record] = workspace
+        if target is not None and key is not None:
+            swing.taken_back.pop((target.node, record), None)
+            swing.held[target.node, record] = Edge(target.node, record, key)
+            swing.targets.append((workspace, target))
+    if rows:
+        await tx.execute(_SAVE.format(schema=schema), *columns(rows))
+    if gone:
+        await tx.execute(_DROP.format(schema=schema), *columns(gone))
+
+
+async def _load(
+    tx: Tx, schema: str, places: Iterable[Slot]
+) -> dict[Slot, tuple[str | None, bytes]]:
+    """Returns what slots say, and the keys of the words that said it."""
+    asked = sorted(places)
+    if not asked:
+        return {}
+    rows = await tx.fetch(_FIND.format(schema=schema), *columns(asked))
+    return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}

@@ -2,8 +2,8 @@
 
 The rows are those that folding the same events batch by batch leaves. Activities are written as
 they are read, for they are nearly all there is; what is kept until the end are nodes, edges, atoms
-and last words. What takes a fact back waits until all is written, and so does what is recorded of
-the same message behind it; it is then folded as ever.
+and last words. What takes facts back, or erases them, waits until all is written, and so does what
+is recorded behind it of a message that was taken back; it is then folded as ever.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from rapport.events.v1.events_pb2 import CustomerEventRetracted, CustomerEventsErased
 from services.identity.accounts import word_of as word_about_account
 from services.identity.consents import word_of_event, word_of_fact
+from services.identity.erasures import FACTS as ERASURES
 from services.identity.facts import Deal, Fact, deal_of, key_of, read_fact, received_at
 from services.identity.flags import Flag, flag_of, held_flags
 from services.identity.graph import Cuts, Edge, Pair, cuts_of, hubs_of, together
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 # What is taken back is folded one batch after the other: of more, all is folded so from the start.
 POSTPONED_MAX = 100_000
 BATCH_SIZE = 1_000
+
+_ERASING = ERASURES | {CustomerEventsErased}
 
 # Of the others, rows are as their tables are.
 _COLUMNS = {
@@ -303,7 +306,9 @@ class ProfilesBulk:
             if isinstance(event.event, CustomerEventRetracted):
                 self._taken_back.add((event.workspace, event.event.message_id))
                 self._postponed.append(event)
-            elif self._taken_back and imported(event) in self._taken_back:
+            elif type(event.event) in _ERASING or (
+                self._taken_back and imported(event) in self._taken_back
+            ):
                 self._postponed.append(event)
             else:
                 yield event

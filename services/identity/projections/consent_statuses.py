@@ -21,7 +21,8 @@ from rapport.identity.v1.events_pb2 import (
 )
 from services.identity.changes import Change, id_of, name_of
 from services.identity.consents import FOR_EVER, NOTHING_SAID, Standing, standings
-from services.identity.projections.consents import WORD_COLUMNS, Place, words_by_profile
+from services.identity.erasures import Place
+from services.identity.projections.consents import WORD_COLUMNS, words_by_profile
 from services.identity.projections.purposes import load_purposes
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded, timestamp_of

@@ -6,10 +6,11 @@ A word of an import that is taken back leaves the place to the last one before i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from services.identity.consents import Status, Word, word_of_event, word_of_fact
+from services.identity.erasures import Erased, Place
 from services.identity.facts import Fact
 from services.identity.retraction import Lost
 from services.kernel.log.recorded import Recorded
@@ -89,6 +90,19 @@ where w.workspace = lost.workspace and w.atom = lost.atom and w.occur_time = los
 returning w.workspace, w.atom, w.purpose_id, w.nodes
 """
 
+# A word is the last one of its atom under each of its nodes, or comes before that.
+_FORGET = """
+delete from {schema}.consent_words w
+using (
+    select distinct gone.workspace, gone.node, gone.key, c.atom
+    from unnest($1::text[], $2::text[], $3::bytea[]) gone (workspace, node, key)
+    join {schema}.consents c on c.workspace = gone.workspace and c.node = gone.node
+) gone
+where w.workspace = gone.workspace and w.atom = gone.atom and gone.node = any(w.nodes)
+    and w.key <= gone.key
+returning w.workspace, w.atom, w.purpose_id, w.nodes, gone.node
+"""
+
 _DROP_LAST = """
 delete from {schema}.consents c
 using unnest($1::text[], $2::text[], $3::text[], $4::text[])
@@ -119,7 +133,6 @@ from {schema}.consent_words cross join unnest(nodes) node
 order by workspace, node, atom, purpose_id, occur_time desc, key desc
 """
 
-Place = tuple[str, str]  # workspace, node
 Row = tuple[object, ...]
 
 
@@ -150,7 +163,27 @@ async def take_words_back(tx: Tx, schema: str, lost: Sequence[Lost]) -> None:
     asked = [
         (each.event.workspace, each.atom, each.fact.occur_time, each.fact.key) for each in lost
     ]
-    removed = await tx.fetch(_REMOVE.format(schema=schema), *columns(asked))
+    await _find_last(tx, schema, await tx.fetch(_REMOVE.format(schema=schema), *columns(asked)))
+
+
+async def forget_words(
+    tx: Tx, schema: str, erased: Mapping[Place, Erased]
+) -> dict[Place, Recorded]:
+    """Removes what is erased; returns under which nodes it was said, with what erases it."""
+    if not erased:
+        return {}
+    gone = columns([(*place, erased[place].key) for place in sorted(erased)])
+    removed = await tx.fetch(_FORGET.format(schema=schema), *gone)
+    await _find_last(tx, schema, removed)
+    return {
+        (row["workspace"], node): erased[row["workspace"], row["node"]].event
+        for row in removed
+        for node in row["nodes"]
+    }
+
+
+async def _find_last(tx: Tx, schema: str, removed: Iterable[Any]) -> None:
+    """Finds the last words anew where some were removed."""
     shaken = {
         (row["workspace"], node, row["atom"], row["purpose_id"])
         for row in removed

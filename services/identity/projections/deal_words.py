@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from services.identity.facts import Deal, deal_of, key_of
+from services.identity.erasures import ErasedKeys, Place, covers
+from services.identity.facts import ERASED, Deal, deal_of, key_of
+from services.identity.projections import erased_nodes
 from services.identity.stakes import Stake, stakes
 from services.identity.words import Kind, Word, contact_at, word_of
 from services.kernel.log.recorded import Recorded
@@ -68,10 +70,16 @@ from (
 join {{schema}}.deal_words using (workspace, deal)
 """
 
+_FORGET = """
+update {schema}.deal_words w set contact = $4, node = ''
+from unnest($1::text[], $2::text[], $3::bytea[]) gone (workspace, node, key)
+where w.workspace = gone.workspace and w.node = gone.node and w.node <> '' and w.key <= gone.key
+returning w.workspace, w.deal, gone.node
+"""
+
 # Looked up: to make an enum's member of its number costs more than all else about a word.
 _KINDS = {int(kind): kind for kind in Kind}
 
-Place = tuple[str, str]  # workspace, node
 Stakes = dict[str, list[Stake]]  # by node
 
 
@@ -81,12 +89,14 @@ class Heard:
 
     `contacts` are the contact ids that facts are about, by the ids of the facts. `news` are the
     keys of words that were not known before, `stirred` who is or was the contact of their deals,
-    each with the last of these events.
+    each with the last of these events. `stakes_before` is what deals were to those whose words were
+    forgotten.
     """
 
     contacts: Mapping[UUID, str] = field(default_factory=dict)
     news: frozenset[bytes] = frozenset()
     stirred: Mapping[Place, Recorded] = field(default_factory=dict)
+    stakes_before: Stakes = field(default_factory=dict)
 
 
 NOTHING = Heard()
@@ -98,11 +108,15 @@ async def hear(tx: Tx, schema: str, events: Sequence[Recorded]) -> Heard:
     if not told:
         return NOTHING
     said = {(deal, word.key): word for event, deal in told if (word := word_of(event)) is not None}
+    keys = await erased_nodes.keys_of(
+        tx, schema, {(deal[0], word.node) for (deal, _), word in said.items() if word.node}
+    )
+    said = {(deal, key): without_erased(keys, deal, word) for (deal, key), word in said.items()}
     rows = [(*deal, *row_of(word)) for (deal, _), word in sorted(said.items())]
     added = await tx.fetch(_ADD.format(schema=schema), *columns(rows)) if rows else []
     news = {((row["workspace"], row["deal"]), row["key"]) for row in added}
-    asked = sorted({deal for _, deal in told})
-    known = _by_deal(await tx.fetch(_OF_DEALS.format(schema=schema), *columns(asked)))
+    asked = {deal for _, deal in told}
+    known = await words_of(tx, schema, asked)
     contacts, stirred = {}, {}
     for event, deal in told:
         key = key_of(event.record_time, event.event_id)
@@ -110,6 +124,32 @@ async def hear(tx: Tx, schema: str, events: Sequence[Recorded]) -> Heard:
         if (deal, key) in news:
             stirred.update({(deal[0], word.node): event for word in known[deal] if word.node})
     return Heard(contacts, frozenset(key for _, key in news), stirred)
+
+
+def without_erased(keys: ErasedKeys, deal: Deal, word: Word) -> Word:
+    """Returns a word, without the contact if that was erased since."""
+    if word.node and covers(keys, deal[0], [word.node], word.key):
+        return replace(word, contact=ERASED, node="")
+    return word
+
+
+async def forget_contacts(tx: Tx, schema: str, keys: ErasedKeys) -> dict[Deal, set[str]]:
+    """Takes erased contacts out of the words that name them; returns those of each deal."""
+    found: dict[Deal, set[str]] = defaultdict(set)
+    if not keys:
+        return found
+    asked = columns([(*place, key) for place, key in sorted(keys.items())])
+    for workspace, deal, node in await tx.fetch(_FORGET.format(schema=schema), *asked, ERASED):
+        found[workspace, deal].add(node)
+    return found
+
+
+async def words_of(tx: Tx, schema: str, deals: Iterable[Deal]) -> dict[Deal, list[Word]]:
+    """Returns all words of deals."""
+    asked = sorted(deals)
+    if not asked:
+        return {}
+    return _by_deal(await tx.fetch(_OF_DEALS.format(schema=schema), *columns(asked)))
 
 
 async def load_stakes(

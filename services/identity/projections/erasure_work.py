@@ -78,7 +78,7 @@ where workspace = $1 and erasure_id = any($2::text[])
 """
 
 _TRY_AT_ONCE = """
-update erasing.at_work set next_time = '-infinity', attempts = 0
+update erasing.at_work set next_time = 'epoch', attempts = 0
 where workspace = $1 and erasure_id = $2
 """
 

@@ -16,6 +16,7 @@ from rapport.identity.v1.flags_pb2 import (
     ListIdentifierFlagsResponse,
 )
 from rapport.identity.v1.service_pb2 import Identifier
+from services.identity.erasures import ErasedKeys
 from services.identity.facts import received_at
 from services.identity.flags import Flag, FlaggedPlace, Kind
 from services.identity.projections.graph_rows import Place
@@ -60,6 +61,20 @@ select node, kind
 from {schema}.flags
 join unnest($1::text[], $2::text[]) asked (workspace, node) using (workspace, node)
 where kind <> 0
+"""
+
+# First such flags hold no longer, and when it is seen what that changes, they are removed.
+_SILENCE = """
+update {schema}.flags f set kind = 0
+from unnest($1::text[], $2::text[], $3::bytea[]) gone (workspace, node, key)
+where f.workspace = gone.workspace and f.node = gone.node and f.key <= gone.key
+returning f.workspace, f.node
+"""
+
+_FORGET = """
+delete from {schema}.flags f
+using unnest($1::text[], $2::text[], $3::bytea[]) gone (workspace, node, key)
+where f.workspace = gone.workspace and f.node = gone.node and f.key <= gone.key
 """
 
 _VALUES = "select node, value from profiles.nodes where workspace = $1 and node = any($2::text[])"
@@ -107,6 +122,22 @@ async def keep_flags(tx: Tx, schema: str, flags: Mapping[FlaggedPlace, Flag]) ->
         rows = [row_of(flag) for flag in won]
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     return won
+
+
+async def silence_flags(tx: Tx, schema: str, keys: ErasedKeys) -> set[Place]:
+    """Lets the flags that are erased not hold; returns their places."""
+    if not keys:
+        return set()
+    gone = columns([(*place, keys[place]) for place in sorted(keys)])
+    rows = await tx.fetch(_SILENCE.format(schema=schema), *gone)
+    return {(workspace, node) for workspace, node in rows}
+
+
+async def forget_flags(tx: Tx, schema: str, keys: ErasedKeys) -> None:
+    """Removes the flags that are erased."""
+    if keys:
+        gone = columns([(*place, keys[place]) for place in sorted(keys)])
+        await tx.execute(_FORGET.format(schema=schema), *gone)
 
 
 def row_of(flag: Flag) -> tuple[object, ...]:

@@ -7,12 +7,15 @@ are found by profile or by node, so that a person can be taken out of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from rapport.identity.v1.events_pb2 import ProfileErased
+from services.identity.changes import id_of
 from services.identity.chronicle import Cause, Chronicle, Entry, Spans, Whole
+from services.identity.erasures import between_erasures
 from services.identity.verdicts import Kind, Ruling
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx, columns
@@ -118,6 +121,15 @@ update {schema}.verdicts set end_time = $4, end_actor = $5, end_reason = $6
 where (workspace, weak, strong) = ($1, $2, $3) and end_time is null
 """
 
+_FORGET = """
+delete from {schema}.{table} t using unnest($1::text[], $2::text[]) gone (workspace, profile)
+where (t.workspace, t.profile) = (gone.workspace, gone.profile)
+"""
+
+_FORGET_VERDICTS = """
+delete from {schema}.verdicts where workspace = $1 and event_id = any($2::text[])
+"""
+
 _ADD_VERDICT = """
 insert into {schema}.verdicts
     (workspace, weak, strong, weak_type, strong_type, kind, event_id, actor, reason, decide_time)
@@ -218,20 +230,43 @@ class HistoryView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds facts of our own into the tables."""
-        if not events:
-            return
-        told = Chronicle.of(events)
-        began = events[0].record_time
-        await NODES.keep(tx, schema, told.nodes, began)
-        await TRAITS.keep(tx, schema, told.traits, began)
-        await ACCOUNTS.keep(tx, schema, told.accounts, began)
-        await WHOLES.keep(tx, schema, told.wholes, began)
-        await _find_causes(tx, schema, told.late_causes)
-        rows = [_entry_row(entry) for entry in told.entries()]
-        if rows:
-            await tx.execute(_ADD_ENTRIES.format(schema=schema), *columns(rows))
-        for ruling in told.rulings:
-            await _rule(tx, schema, ruling)
+        for void, part in between_erasures(events):
+            await _forget_profiles(tx, schema, void)
+            if part:
+                await _keep(tx, schema, part)
+
+
+async def forget_verdicts(tx: Tx, schema: str, workspace: str, event_ids: Iterable[str]) -> None:
+    """Removes verdicts whose facts are erased, by the ids of these."""
+    await tx.execute(_FORGET_VERDICTS.format(schema=schema), workspace, sorted(event_ids))
+
+
+async def _forget_profiles(tx: Tx, schema: str, void: Sequence[Recorded]) -> None:
+    """Removes all that was known of profiles."""
+    rows = [
+        (event.workspace, id_of(event.event.profile))
+        for event in void
+        if isinstance(event.event, ProfileErased)
+    ]
+    if rows:
+        for table in ("nodes", "traits", "accounts", "wholes", "entries"):
+            statement = _FORGET.format(schema=schema, table=table)
+            await tx.execute(statement, *columns(sorted(rows)))
+
+
+async def _keep(tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
+    told = Chronicle.of(events)
+    began = events[0].record_time
+    await NODES.keep(tx, schema, told.nodes, began)
+    await TRAITS.keep(tx, schema, told.traits, began)
+    await ACCOUNTS.keep(tx, schema, told.accounts, began)
+    await WHOLES.keep(tx, schema, told.wholes, began)
+    await _find_causes(tx, schema, told.late_causes)
+    rows = [_entry_row(entry) for entry in told.entries()]
+    if rows:
+        await tx.execute(_ADD_ENTRIES.format(schema=schema), *columns(rows))
+    for ruling in told.rulings:
+        await _rule(tx, schema, ruling)
 
 
 async def _find_causes(tx: Tx, schema: str, causes: Mapping[tuple[str, str], Cause]) -> None:

@@ -104,6 +104,10 @@ where workspace = $1 and node = any($2::text[])
 """
 
 
+_FORGET = """
+delete from {schema}.suggestions where workspace = $1 and suggestion_id = any($2::text[])
+"""
+
 _COUNT_OPEN = f"""
 select count(*) from match_suggestions.suggestions where workspace = $1 and state = {OPEN}
 """
@@ -278,3 +282,8 @@ def _nodes(state: State) -> tuple[str, str]:
 def _known_of(judged: Judged, known: Known) -> tuple[Named, str]:
     type_name, node = judged
     return known.get(node, (Named(type=type_name), ""))
+
+
+async def forget_suggestions(tx: Tx, schema: str, workspace: str, ids: Sequence[str]) -> None:
+    """Removes suggestions whose facts are erased."""
+    await tx.execute(_FORGET.format(schema=schema), workspace, list(ids))

@@ -34,7 +34,7 @@ class Step:
     """
 
     touched: Islands
-    news: Sequence[Fact] | Sequence[Lost] | Sequence[Judged]
+    news: Sequence[Fact | Lost | Judged]
     before: Mapping[str, str]
     after: Mapping[str, str]
     leads_to: Mapping[str, str | None]
@@ -45,7 +45,7 @@ class Step:
         cls,
         touched: Islands,
         before: Mapping[str, str],
-        news: Sequence[Fact] | Sequence[Lost] | Sequence[Judged],
+        news: Sequence[Fact | Lost | Judged],
         heard: Heard = deal_words.NOTHING,
     ) -> Step:
         """Steps from the profiles `before` to those that clusters and atoms make now."""
@@ -121,7 +121,8 @@ class Step:
         """Loads what deals are to those among some atoms who can have any, before and now."""
         contacts = [atom for atom in some if self.touched.types[atom] == CONTACT_ID]
         places = [(self.touched.workspaces[atom], atom) for atom in contacts]
-        return await deal_words.load_stakes(tx, schema, places, self.heard.news)
+        before, after = await deal_words.load_stakes(tx, schema, places, self.heard.news)
+        return before | self.heard.stakes_before, after
 
     async def _save_profiles(
         self, tx: Tx, schema: str, changed: set[str], traits: Mapping[str, Mapping[str, Said]]

@@ -1,14 +1,15 @@
 """The timeline: every activity, under the atom it belongs to for ever.
 
 Profiles merge and split without a row of it being touched. It also knows which facts were seen:
-one that comes again adds no row, and so has no second effect anywhere. And it keeps what a customer
-event said, so that others that were imported can be taken back.
+one that comes again adds no row, and so has no second effect anywhere. And it keeps what a fact
+said, so that others can be taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from asyncpg import Pool, Record, UniqueViolationError
@@ -19,6 +20,7 @@ from rapport.identity.v1.service_pb2 import (
     TimelineEntry,
     TimelineKind,
 )
+from services.identity.erasures import Place
 from services.identity.facts import Fact, key_of, resource_of
 from services.identity.retraction import Kept, Lost, Message, said_by
 from services.kernel.lists.filter import Arguments, Field, Fields, Kind
@@ -27,8 +29,8 @@ from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.sql import Tx, columns
 
-TABLES = """
-create table {schema}.timeline (
+TABLES = f"""
+create table {{schema}}.timeline (
     workspace text not null,
     node text collate "C" not null,
     occur_time timestamptz not null,
@@ -44,7 +46,9 @@ create table {schema}.timeline (
     said bytea,
     primary key (workspace, node, occur_time, activity_id)
 );
-create index timeline_imported on {schema}.timeline (workspace, resource) where is_imported;
+create index timeline_imported on {{schema}}.timeline (workspace, resource) where is_imported;
+create index timeline_of_contacts on {{schema}}.timeline (workspace)
+    where kind = {TimelineKind.TIMELINE_KIND_CONTACT} and said is not null;
 """
 
 FACTS_PER_FETCH = 5_000
@@ -88,6 +92,46 @@ from unnest($1::text[], $2::text[]) asked (workspace, node)
 join {schema}.timeline t using (workspace, node)
 """
 
+# What a record asserted before is no edge any more, but it still names somebody.
+_NAMING = f"""
+with asked as (select * from unnest($1::text[], $2::text[]) asked (workspace, node))
+select workspace, node from asked
+union
+select e.workspace, e.strong
+from asked join {{schema}}.edges e on e.workspace = asked.workspace and e.weak = asked.node
+union
+select t.workspace, t.node
+from {{schema}}.timeline t
+where t.kind = {TimelineKind.TIMELINE_KIND_CONTACT} and t.said is not null
+    and t.workspace = any($1::text[]) and exists (
+        select from asked
+        where asked.workspace = t.workspace
+            and position(convert_to(asked.node, 'UTF8') in t.said) > 0
+    )
+"""
+
+# No index leads there: it would cost at each event, and this is asked when somebody is erased.
+_HAVING = """
+select distinct t.workspace, t.node
+from {schema}.timeline t
+join unnest($1::text[], $2::uuid[]) asked (workspace, activity_id) using (workspace, activity_id)
+"""
+
+_STORED = """
+select t.workspace, t.node, t.receive_time, t.activity_id, t.occur_time, t.said,
+    t.activity, t.account, t.kind, t.resource
+from unnest($1::text[], $2::text[]) asked (workspace, node)
+join {schema}.timeline t using (workspace, node)
+"""
+
+_FORGET = """
+delete from {schema}.timeline t
+using unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[])
+    gone (workspace, node, occur_time, activity_id)
+where (t.workspace, t.node, t.occur_time, t.activity_id)
+    = (gone.workspace, gone.node, gone.occur_time, gone.activity_id)
+"""
+
 # Each atom's newest rows are read along the key; only these few are sorted once more.
 _NEWEST = """
 select t.*
@@ -125,6 +169,22 @@ _CURSOR = (
     Field("activity_id", Kind.TEXT, nullable=False),
 )
 _BEFORE_ALL = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+class Stored(NamedTuple):
+    """An activity as it is stored, with what its fact says."""
+
+    workspace: str
+    activity_id: UUID
+    activity: str
+    account: str
+    kind: int
+    resource: str
+    fact: Kept
+
+    def lost(self, event: Recorded) -> Lost:
+        """What it is after an event has taken it back."""
+        return Lost(event, self.fact, self.activity_id, self.activity, self.account)
 
 
 async def add_activities(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fact]:
@@ -174,6 +234,48 @@ async def facts_of(tx: Tx, schema: str, atoms: Sequence[tuple[str, str]]) -> Asy
     statement = _FACTS.format(schema=schema)
     async for row in tx.cursor(statement, *columns(atoms), prefetch=FACTS_PER_FETCH):
         yield _kept(row)
+
+
+async def atoms_naming(tx: Tx, schema: str, nodes: Iterable[Place]) -> set[Place]:
+    """Returns the atoms that may have facts which name one of some nodes."""
+    asked = sorted(nodes)
+    if not asked:
+        return set()
+    rows = await tx.fetch(_NAMING.format(schema=schema), *columns(asked))
+    return {(workspace, node) for workspace, node in rows}
+
+
+async def atoms_having(tx: Tx, schema: str, activities: Iterable[tuple[str, UUID]]) -> set[Place]:
+    """Returns the atoms that have one of some activities."""
+    asked = sorted(activities)
+    if not asked:
+        return set()
+    rows = await tx.fetch(_HAVING.format(schema=schema), *columns(asked))
+    return {(workspace, node) for workspace, node in rows}
+
+
+async def stored_facts(tx: Tx, schema: str, atoms: Iterable[Place]) -> AsyncIterator[Stored]:
+    """Yields the activities of atoms."""
+    statement = _STORED.format(schema=schema)
+    async for row in tx.cursor(statement, *columns(sorted(atoms)), prefetch=FACTS_PER_FETCH):
+        yield Stored(
+            row["workspace"],
+            row["activity_id"],
+            row["activity"],
+            row["account"] or "",
+            row["kind"],
+            row["resource"],
+            _kept(row),
+        )
+
+
+async def forget_activities(tx: Tx, schema: str, lost: Sequence[Lost]) -> None:
+    """Removes activities."""
+    rows = [
+        (fact.event.workspace, fact.atom, fact.fact.occur_time, fact.activity_id) for fact in lost
+    ]
+    if rows:
+        await tx.execute(_FORGET.format(schema=schema), *columns(sorted(rows)))
 
 
 async def list_timeline(

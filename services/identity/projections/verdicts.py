@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from asyncpg import Pool
 
+from services.identity.erasures import ErasedKeys
 from services.identity.graph import Edge, Pair
 from services.identity.traits import Traits
 from services.identity.verdicts import JudgedPlace, Kind, Ruling
@@ -55,6 +56,33 @@ update {schema}.verdicts v set is_rejected = marked.is_rejected
 from unnest($1::text[], $2::text[], $3::text[], $4::bool[])
     marked (workspace, weak, strong, is_rejected)
 where v.workspace = marked.workspace and v.weak = marked.weak and v.strong = marked.strong
+"""
+
+_NAMING = """
+with gone as (
+    select * from unnest($1::text[], $2::text[], $3::bytea[]) gone (workspace, node, key)
+), covered as (
+    select v.workspace, v.weak, v.strong, gone.node from gone
+    join {schema}.verdicts v on v.workspace = gone.workspace and v.weak = gone.node
+    where v.key <= gone.key
+    union
+    select v.workspace, v.weak, v.strong, gone.node from gone
+    join {schema}.verdicts v on v.workspace = gone.workspace and v.strong = gone.node
+    where v.key <= gone.key
+)
+"""
+
+_SILENCE = f"""
+{_NAMING}
+update {{schema}}.verdicts v set kind = 0 from covered
+where (v.workspace, v.weak, v.strong) = (covered.workspace, covered.weak, covered.strong)
+returning v.workspace, v.weak, v.strong, covered.node
+"""
+
+_FORGET = f"""
+{_NAMING}
+delete from {{schema}}.verdicts v using covered
+where (v.workspace, v.weak, v.strong) = (covered.workspace, covered.weak, covered.strong)
 """
 
 _OF_NODES = """
@@ -141,6 +169,22 @@ async def keep_rulings(
     if rows:
         await tx.execute(_SAVE.format(schema=schema), *columns(rows))
     return turns
+
+
+async def silence_verdicts(tx: Tx, schema: str, keys: ErasedKeys) -> list[tuple[JudgedPlace, str]]:
+    """Lets the verdicts that are erased not hold; returns their places, and the node of each."""
+    if not keys:
+        return []
+    gone = columns([(*place, keys[place]) for place in sorted(keys)])
+    rows = await tx.fetch(_SILENCE.format(schema=schema), *gone)
+    return [((workspace, weak, strong), node) for workspace, weak, strong, node in rows]
+
+
+async def forget_verdicts(tx: Tx, schema: str, keys: ErasedKeys) -> None:
+    """Removes the verdicts that are erased."""
+    if keys:
+        gone = columns([(*place, keys[place]) for place in sorted(keys)])
+        await tx.execute(_FORGET.format(schema=schema), *gone)
 
 
 def row_of(ruling: Ruling) -> tuple[object, ...]:

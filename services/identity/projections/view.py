@@ -7,13 +7,15 @@ the size of the batches can be seen in them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from rapport.events.v1.events_pb2 import CustomerEventRetracted, CustomerEventsErased
 from services.identity import changes
 from services.identity.accounts import Word, words_of
 from services.identity.changes import ACTOR, Change
 from services.identity.consents import FACTS as CONSENTS
+from services.identity.erasures import FACTS as ERASURES
+from services.identity.erasures import erased_activities, is_unsaid, left_of, named_by, nodes_in
 from services.identity.facts import READ, Fact, read_fact
 from services.identity.flags import FACTS as FLAGS
 from services.identity.flags import last_flags
@@ -24,6 +26,7 @@ from services.identity.projections import (
     consent_statuses,
     consents,
     deal_words,
+    erased_nodes,
     flags,
     graph_rows,
     memberships,
@@ -37,13 +40,12 @@ from services.identity.projections.bulk import ProfilesBulk
 from services.identity.projections.deal_words import Heard
 from services.identity.projections.differences import Difference
 from services.identity.projections.islands import Islands
+from services.identity.projections.losing import RulesOf, erase, retract
 from services.identity.projections.memberships import settle_memberships
-from services.identity.projections.remains import take_back
 from services.identity.projections.rules_in_force import RulesInForce, rules_in_force
 from services.identity.projections.step import Step
 from services.identity.projections.verdicts import Judged
-from services.identity.retraction import Message, settle
-from services.identity.rules import Rules
+from services.identity.retraction import settle
 from services.identity.verdicts import FACTS as VERDICTS
 from services.identity.verdicts import last_rulings
 from services.kernel.log.log import Origin
@@ -63,12 +65,15 @@ _IDEAS = (
     memberships,
     consents,
     consent_statuses,
+    erased_nodes,
 )
 
-RulesOf = Mapping[str, Rules]  # by workspace
-
-# The own log is read for verdicts, flags and consents; all else in it follows from what is here.
-HEARD = READ | {CustomerEventRetracted, *VERDICTS.values(), *FLAGS.values(), *CONSENTS}
+# The own log is read for verdicts, flags, consents and erasures; all else follows from these.
+HEARD = (
+    READ
+    | ERASURES
+    | {CustomerEventRetracted, CustomerEventsErased, *VERDICTS.values(), *FLAGS.values(), *CONSENTS}
+)
 
 # A million events with 280 000 identifiers take 0.3 GB of memory at most, 0.2 while they are read.
 EVENTS_IN_BULK_MAX = 5_000_000
@@ -118,47 +123,45 @@ class ProfilesView:
         await tx.execute(_PLAN_ANEW)
         rules = await self.rules(tx, schema, {event.workspace for event in heeded})
         still_true, retractions = settle(heeded)
-        told = await _take_back(tx, schema, rules, retractions) if retractions else []
+        told = await retract(tx, schema, rules, retractions) if retractions else []
+        erased, fell_silent = await erase(tx, schema, rules, heeded)
+        told += erased
+        still_true = await _not_erased_words(tx, schema, still_true)
         heard = await deal_words.hear(tx, schema, still_true)
         read = [
             fact
             for event in still_true
             if (fact := read_fact(rules[event.workspace], event, heard.contacts)) is not None
         ]
-        facts = await timeline.add_activities(tx, schema, read)
-        words = await accounts.add_words(tx, schema, words_of(still_true, read))
+        left = await _not_erased(tx, schema, heeded, read)
+        gone = {fact.activity_id for fact in read} - {fact.activity_id for fact in left}
+        said = [event for event in still_true if event.event_id not in gone]
+        facts = await timeline.add_activities(tx, schema, left)
+        words = await accounts.add_words(tx, schema, words_of(said, left))
         told += await _add(tx, schema, rules, facts, heard, words) if facts else []
         told += await accounts.hear_words(tx, schema, words)
         told += await _judge(tx, schema, rules, still_true)
-        said = await consents.keep_words(tx, schema, facts, still_true)
-        return told + await consent_statuses.tell_consents(tx, schema, told, said)
+        spoken = await consents.keep_words(tx, schema, facts, still_true)
+        return told + await consent_statuses.tell_consents(tx, schema, told, fell_silent | spoken)
 
 
-async def _take_back(
-    tx: Tx, schema: str, rules: RulesOf, retractions: Mapping[Message, Recorded]
-) -> list[Change]:
-    """Takes facts back that were there before; what is told is as if they had never been."""
-    remains = await take_back(tx, schema, retractions)
-    lost_words = await accounts.remove_words(tx, schema, retractions)
-    described = await accounts.lose_words(tx, schema, lost_words)
-    if not remains.lost:
-        return described
-    await consents.take_words_back(tx, schema, remains.lost)
-    touched = Islands(tx, schema, rules)
-    await touched.join([], remains.swing())
-    before = touched.profiles_of_atoms()
-    await atoms.replace_atoms(tx, schema, touched.atoms, touched.workspaces, remains.left_atoms())
-    step = await Step.to_now(touched, before, remains.lost)
+async def _not_erased_words(tx: Tx, schema: str, events: Sequence[Recorded]) -> Sequence[Recorded]:
+    """Returns the events without what people said, here, about somebody who was erased since."""
+    named = {(event.workspace, node) for event in events for node in nodes_in(event)}
+    if not named:
+        return events
+    keys = await erased_nodes.keys_of(tx, schema, named)
+    return [event for event in events if not is_unsaid(keys, event)]
 
-    async def fall_silent(known: TraitsOfAtoms) -> TraitsOfAtoms:
-        left = remains.left_traits()
-        return await atoms.replace_traits(tx, schema, known, touched.workspaces, left)
 
-    moves, traits = await step.tell(tx, schema, fall_silent)
-    members = await settle_memberships(tx, schema, step, [word.atom for word in lost_words])
-    # Taken back is what the old profiles had, so that one that ends is empty by then.
-    taken_back = changes.retractions(remains.lost, before)
-    return [*taken_back, *moves, *traits, *members, *described]
+async def _not_erased(
+    tx: Tx, schema: str, events: Sequence[Recorded], facts: Sequence[Fact]
+) -> list[Fact]:
+    """Returns the facts that name nobody who was erased since, and were not erased themselves."""
+    named = {(fact.workspace, node) for fact in facts for node in named_by(fact)}
+    gone = erased_activities(events)
+    there = [fact for fact in facts if (fact.workspace, fact.activity_id) not in gone]
+    return left_of(await erased_nodes.keys_of(tx, schema, named), there)
 
 
 async def _add(

@@ -58,7 +58,17 @@ class ErasuresService(ErasuresServiceServicer):
     ) -> pb.CreateErasureResponse:
         workspace = current_caller().workspace
         rules = await rules_of(self._kernel.pool, workspace)
-        profile, identifiers = await self._subject(workspace, rules, request)
+        erasure_id = request.erasure_id or str(self._kernel.new_id())
+        try:
+            profile, identifiers = await self._subject(workspace, rules, request)
+        except NotFound:
+            if not request.request_id or request.validate_only:
+                raise
+            # Who asks once more asks about somebody who is erased by now.
+            nobody = Asked(DECIDER.name(erasure_id), (), (), FactKey(), ())
+            return await self._execute(
+                decider_about(nobody), erasure_id, request, pb.CreateErasureResponse
+            )
         spelled = spellings(rules, identifiers)
         previews = await self._previews(workspace, spelled)
         for _preview, also in previews:
@@ -73,7 +83,6 @@ class ErasuresService(ErasuresServiceServicer):
         identifiers |= spelled
         if len(identifiers) > IDENTIFIERS_PER_ERASURE_MAX:
             raise ResourceExhausted("IDENTIFIERS_PER_ERASURE_MAX", IDENTIFIERS_PER_ERASURE_MAX)
-        erasure_id = request.erasure_id or str(self._kernel.new_id())
         asked = self._asked(workspace, rules, erasure_id, identifiers, suppress=request.suppress)
         # Kept first: the fact that begins the erasure holds no value.
         sealed = Sealed(self._kernel.derive_key, workspace, erasure_id)

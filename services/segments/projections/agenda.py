@@ -157,6 +157,10 @@ where p.work = $1
     = (done.workspace, done.profile_id, done.segment_id)
 """
 
+_FORGET_PARKED = """
+delete from agenda.parked where workspace = $1 and profile_id = any($2::text[])
+"""
+
 _FILLED_UNTIL = """
 select after_profile_id from agenda.fills where workspace = $1 and segment_id = $2
 """
@@ -278,6 +282,11 @@ async def unpark(tx: Tx, work: Work, keys: Sequence[MemberKey]) -> None:
     """Forgets that work was parked, because it has been done."""
     if keys:
         await tx.execute(_UNPARK, work, *columns(keys))
+
+
+async def forget_parked(pool: Pool, workspace: str, profiles: Sequence[str]) -> None:
+    """Forgets that work about profiles was parked, and why; it is tried at once."""
+    await pool.execute(_FORGET_PARKED, workspace, list(profiles))
 
 
 async def next_fill(

@@ -11,7 +11,7 @@ The order between a profile's facts matters, so identity's log is read as one pa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,15 +19,16 @@ from rapport.identity.v1.events_pb2 import (
     ProfileActivityRecorded,
     ProfileActivityRetracted,
     ProfileCreated,
+    ProfileErased,
     ProfileRemoved,
     ProfilesMerged,
     ProfileSplit,
     ProfileTraitsChanged,
+    TellingErased,
 )
 from services.kernel.log.recorded import Recorded, utc
 from services.kernel.log.sql import Tx, columns
 from services.segments.projections.segments import id_of
-from services.segments.rules import Facts, Trait
 
 _TABLES = """
 create table {schema}.profiles (
@@ -57,6 +58,12 @@ create table {schema}.activities (
     occur_time timestamptz not null,
     activity_id text collate "C" not null,
     primary key (workspace, atom, activity, occur_time, activity_id)
+);
+create table {schema}.erasures (
+    workspace text not null,
+    erasure text collate "C" not null,
+    identifier_count int not null,
+    primary key (workspace, erasure)
 );
 """
 
@@ -110,54 +117,30 @@ where (a.workspace, a.atom) = (lost.workspace, lost.atom) and not exists (
 )
 """
 
-_TRAITS = """
-select workspace, profile_id, trait, value, occur_time
-from profile_facts.traits
-join unnest($1::text[], $2::text[]) asked (workspace, profile_id) using (workspace, profile_id)
-where trait = any($3::text[])
+_FORGET = (
+    """
+    delete from {schema}.activities f
+    using {schema}.atoms a, unnest($1::text[], $2::text[]) gone (workspace, profile_id)
+    where (a.workspace, a.profile_id) = (gone.workspace, gone.profile_id)
+      and (f.workspace, f.atom) = (a.workspace, a.atom)
+    """,
+    """
+    delete from {schema}.atoms a using unnest($1::text[], $2::text[]) gone (workspace, profile_id)
+    where (a.workspace, a.profile_id) = (gone.workspace, gone.profile_id)
+    """,
+    _DROP_TRAITS,
+    _DROP_PROFILES,
+)
+
+_ADD_TELLINGS = """
+insert into {schema}.erasures as known (workspace, erasure, identifier_count)
+select * from unnest($1::text[], $2::text[], $3::int[])
+on conflict (workspace, erasure) do update
+set identifier_count = greatest(known.identifier_count, excluded.identifier_count)
 """
 
-# The newest of each atom hold the newest of the profile; what lies in the future comes with them.
-_TIMES = """
-select asked.workspace, asked.profile_id, asked.activity, found.occur_time
-from unnest($1::text[], $2::text[], $3::text[], $4::int[])
-    asked (workspace, profile_id, activity, count_max)
-join profile_facts.atoms using (workspace, profile_id)
-cross join lateral (
-    (
-        select occur_time from profile_facts.activities f
-        where (f.workspace, f.atom, f.activity) = (asked.workspace, atoms.atom, asked.activity)
-          and f.occur_time <= $5
-        order by f.occur_time desc limit asked.count_max
-    )
-    union all
-    select occur_time from profile_facts.activities f
-    where (f.workspace, f.atom, f.activity) = (asked.workspace, atoms.atom, asked.activity)
-      and f.occur_time > $5
-) found
-"""
-
-# A bounded page of profiles, and which of them have every trait and activity a rule looks at.
-_CANDIDATES = """
-select page.profile_id,
-    (
-        select count(*) from profile_facts.traits t
-        where t.workspace = $1 and t.profile_id = page.profile_id and t.trait = any($4::text[])
-    ) = cardinality($4::text[])
-    and not exists (
-        select from unnest($5::text[]) asked (activity)
-        where not exists (
-            select
-            from profile_facts.atoms a join profile_facts.activities f using (workspace, atom)
-            where a.workspace = $1 and a.profile_id = page.profile_id
-              and f.activity = asked.activity
-        )
-    ) as is_candidate
-from (
-    select profile_id from profile_facts.profiles
-    where workspace = $1 and profile_id > $2 order by profile_id limit $3
-) page
-order by page.profile_id
+_TOLD = """
+select identifier_count from {schema}.erasures where workspace = $1 and erasure = $2
 """
 
 ProfileKey = tuple[str, str]
@@ -190,6 +173,7 @@ class _Changes:
     activities: set[Activity] = field(default_factory=set)
     retracted: set[Activity] = field(default_factory=set)
     touched: dict[ProfileKey, Touch] = field(default_factory=dict)
+    tellings: list[tuple[str, str, int]] = field(default_factory=list)
 
     def add(self, event: Recorded) -> None:
         """Fold the next event."""
@@ -206,8 +190,10 @@ class _Changes:
                 self.retracted.add(_activity(event, fact))
                 profile = event.workspace, id_of(fact.profile)
                 self._touch(profile, event).activities.add(fact.activity)
-            case ProfileRemoved() as fact:
+            case ProfileRemoved() | ProfileErased() as fact:
                 self._end(event, fact.profile)
+            case TellingErased() as fact:
+                self.tellings.append((event.workspace, fact.erasure, fact.identifier_count))
             case ProfileTraitsChanged() as fact:
                 profile = self._exists(event, fact.profile)
                 touch = self._touch(profile, event)
@@ -259,7 +245,7 @@ class ProfileFactsView:
     """Keeps the facts; applying answers what was touched, for the policy behind it."""
 
     name = "profile_facts"
-    shape = 2
+    shape = 3
 
     def tables(self, schema: str) -> str:
         return _TABLES.format(schema=schema)
@@ -268,73 +254,72 @@ class ProfileFactsView:
         self, tx: Tx, schema: str, events: Sequence[Recorded]
     ) -> Mapping[ProfileKey, Touch]:
         """Folds events: one statement per kind of change, however many they are."""
-        changes = _Changes()
-        for event in events:
-            changes.add(event)
-        traits = [
-            (*profile, trait, *said)
-            for profile, of_profile in changes.traits.items()
-            for trait, said in of_profile.items()
-        ]
-        present = [profile for profile, exists in changes.profiles.items() if exists]
-        absent = [profile for profile, exists in changes.profiles.items() if not exists]
-        writes: Sequence[tuple[str, Sequence[tuple[object, ...]]]] = (
-            (_DROP_PROFILES, absent),
-            (_ADD_PROFILES, present),
-            (_DROP_TRAITS, sorted(changes.emptied)),
-            (_SAVE_TRAITS, traits),
-            (_SAVE_ATOMS, [(*atom, profile) for atom, profile in changes.atoms.items()]),
-            (_ADD_ACTIVITIES, sorted(changes.activities - changes.retracted)),
-            (_DROP_ACTIVITIES, sorted(changes.retracted)),
-            (_DROP_EMPTY_ATOMS, sorted({activity[:2] for activity in changes.retracted})),
-        )
-        for statement, rows in writes:
-            if rows:
-                await tx.execute(statement.format(schema=schema), *columns(rows))
-        return changes.touched
+        touched: dict[ProfileKey, Touch] = {}
+        for void, part in _between_erasures(events):
+            await _forget(tx, schema, void)
+            changes = _Changes(touched=touched)
+            for event in (*void, *part):
+                changes.add(event)
+            await _write(tx, schema, changes)
+        return touched
 
 
-@dataclass(slots=True)
-class Wanted:
-    """What to load of a profile: traits, and how many of an activity's newest (None: all)."""
-
-    traits: set[str] = field(default_factory=set)
-    activities: dict[str, int | None] = field(default_factory=dict)
+async def is_told_anew(tx: Tx, schema: str, workspace: str, erasure: str, count: int) -> bool:
+    """Tells whether identity has told anew what an erasure has left, and all of it was heard."""
+    told = await tx.fetchval(_TOLD.format(schema=schema), workspace, erasure)
+    return told is not None and told >= count
 
 
-async def load_facts(
-    tx: Tx, wanted: Mapping[ProfileKey, Wanted], now: datetime
-) -> dict[ProfileKey, Facts]:
-    """Returns the facts of several profiles; one without any has empty ones."""
-    traits: dict[ProfileKey, dict[str, Trait]] = {profile: {} for profile in wanted}
-    times: dict[ProfileKey, dict[str, list[datetime]]] = {profile: {} for profile in wanted}
-    names = sorted({trait for asked in wanted.values() for trait in asked.traits})
-    profiles = [profile for profile, asked in wanted.items() if asked.traits]
+def _between_erasures(
+    events: Sequence[Recorded],
+) -> Iterator[tuple[list[Recorded], list[Recorded]]]:
+    """Yields events in parts, each behind those that say which profiles are void by then."""
+    void: list[Recorded] = []
+    part: list[Recorded] = []
+    for event in events:
+        if not isinstance(event.event, ProfileErased):
+            part.append(event)
+            continue
+        if part:
+            yield void, part
+            void, part = [], []
+        void.append(event)
+    yield void, part
+
+
+async def _forget(tx: Tx, schema: str, void: Sequence[Recorded]) -> None:
+    """Drops all that is known of profiles."""
+    profiles = sorted(
+        {
+            (event.workspace, id_of(event.event.profile))
+            for event in void
+            if isinstance(event.event, ProfileErased)
+        }
+    )
     if profiles:
-        for row in await tx.fetch(_TRAITS, *columns(profiles), names):
-            found = Trait(row["value"], row["occur_time"])
-            traits[row["workspace"], row["profile_id"]][row["trait"]] = found
-    counted = [
-        (*profile, activity, count)
-        for profile, asked in wanted.items()
-        for activity, count in asked.activities.items()
+        for statement in _FORGET:
+            await tx.execute(statement.format(schema=schema), *columns(profiles))
+
+
+async def _write(tx: Tx, schema: str, changes: _Changes) -> None:
+    traits = [
+        (*profile, trait, *said)
+        for profile, of_profile in changes.traits.items()
+        for trait, said in of_profile.items()
     ]
-    if counted:
-        for workspace, profile_id, activity, time in await tx.fetch(_TIMES, *columns(counted), now):
-            times[workspace, profile_id].setdefault(activity, []).append(time)
-    for of_profile in times.values():
-        for found_times in of_profile.values():
-            found_times.sort()
-    return {profile: Facts(traits[profile], times[profile]) for profile in wanted}
-
-
-async def next_candidates(
-    tx: Tx, workspace: str, after: str, limit: int, traits: Sequence[str], activities: Sequence[str]
-) -> tuple[list[str], str]:
-    """Returns who, of the next profiles, has facts of every name, and where the next page begins.
-
-    An empty text says that there is none.
-    """
-    rows = await tx.fetch(_CANDIDATES, workspace, after, limit, list(traits), list(activities))
-    candidates = [row["profile_id"] for row in rows if row["is_candidate"]]
-    return candidates, rows[-1]["profile_id"] if len(rows) == limit else ""
+    present = [profile for profile, exists in changes.profiles.items() if exists]
+    absent = [profile for profile, exists in changes.profiles.items() if not exists]
+    writes: Sequence[tuple[str, Sequence[tuple[object, ...]]]] = (
+        (_DROP_PROFILES, absent),
+        (_ADD_PROFILES, present),
+        (_DROP_TRAITS, sorted(changes.emptied)),
+        (_SAVE_TRAITS, traits),
+        (_SAVE_ATOMS, [(*atom, profile) for atom, profile in changes.atoms.items()]),
+        (_ADD_ACTIVITIES, sorted(changes.activities - changes.retracted)),
+        (_DROP_ACTIVITIES, sorted(changes.retracted)),
+        (_DROP_EMPTY_ATOMS, sorted({activity[:2] for activity in changes.retracted})),
+        (_ADD_TELLINGS, changes.tellings),
+    )
+    for statement, rows in writes:
+        if rows:
+            await tx.execute(statement.format(schema=schema), *columns(rows))

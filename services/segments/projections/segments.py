@@ -6,7 +6,7 @@ them. A member is a row; who exits leaves none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from asyncpg import Pool
@@ -94,6 +94,10 @@ delete from {schema}.members m
 using unnest($1::text[], $2::text[], $3::text[]) as gone (workspace, segment_id, profile_id)
 where (m.workspace, m.segment_id, m.profile_id)
     = (gone.workspace, gone.segment_id, gone.profile_id)
+"""
+
+_FORGET = """
+delete from {schema}.members where workspace = $1 and profile_id = any($2::text[])
 """
 
 _ONE = f"""
@@ -203,6 +207,11 @@ class SegmentsView:
             await tx.execute(_EXIT.format(schema=schema), *columns(exited))
         if entered:
             await tx.execute(_ENTER.format(schema=schema), *columns(entered))
+
+
+async def forget_members(tx: Tx, schema: str, workspace: str, profiles: Iterable[str]) -> None:
+    """Removes the memberships of profiles."""
+    await tx.execute(_FORGET.format(schema=schema), workspace, sorted(profiles))
 
 
 async def list_segments(

@@ -20,8 +20,9 @@ from tests.integration.identity.test_bulk import build
 
 WORKSPACES = 15
 FACTS = 40
-# A seed, and how much of its histories takes facts back and are verdicts; all others are 18.
-CROWDS = ((0, 0, 3), (1, 12, 12))
+# A seed, and how much of its histories takes facts back, is verdicts, and erases people; others
+# are 18.
+CROWDS = ((0, 0, 3, 0), (1, 12, 12, 4))
 
 
 class Reader:
@@ -78,14 +79,14 @@ def _microseconds(moment):
     return None if moment is None else round(moment.timestamp() * 1_000_000)
 
 
-def crowd(seed, retracting, judging):
+def crowd(seed, retracting, judging, erasing=0):
     """Dense histories, each in a workspace of its own."""
     rng = random.Random(seed)
     return rng, [
         event
         for n in range(WORKSPACES)
         for event in AccountHistory(rng, f"w{n}").some(
-            FACTS, retracting=retracting, judging=judging
+            FACTS, retracting=retracting, judging=judging, erasing=erasing
         )
     ]
 

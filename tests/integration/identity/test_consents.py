@@ -22,6 +22,7 @@ from services.kernel.errors import NotFound
 from services.kernel.log.recorded import utc
 from services.kernel.views.view import digest
 from tests.consents_world import consented, created, have_purposes, preferring
+from tests.erasures_reference import erased_in
 from tests.identity_histories import DenseHistory, another_order
 from tests.identity_reference import expected, facts_of
 from tests.identity_world import Facts, apply, at, batches, connected, create
@@ -37,7 +38,9 @@ USER, MAIL, DEVICE = ("user_id", "u1"), ("email", "ada@x.com"), ("anonymous_id",
 
 def spoken(rng, workspace):
     """A dense history in which people say what they consent to, or somebody records it."""
-    history = DenseHistory(rng, workspace).some(rng.randint(1, FACTS), retracting=4, judging=4)
+    history = DenseHistory(rng, workspace).some(
+        rng.randint(1, FACTS), retracting=4, judging=4, erasing=rng.choice([0, 2])
+    )
     for event in history:
         sent = getattr(event.event, "customer_event", None)
         if sent is not None and rng.random() < 0.5:
@@ -64,11 +67,14 @@ def sayings(events):
             }
             nodes = {known.node for known in fact.identifiers}
             yield fact.workspace, fact.atom, nodes, "", (fact.occur_time, fact.key), heard
+    erased = erased_in(events)
     for event in {event.event_id: event for event in events}.values():
         if type(event.event) in BY_HAND:
             said = event.event
             nodes = [known.node for known in said.identifiers]
             order = utc(said.occur_time), key_of(event.record_time, event.event_id)
+            if any(order[1] <= erased.get((event.workspace, node), b"") for node in nodes):
+                continue
             purpose = said.purpose.removeprefix("purposes/")
             heard = {purpose: BY_HAND[type(said)]}
             yield event.workspace, nodes[0], set(nodes), purpose, order, heard

@@ -18,24 +18,26 @@ from tests.identity_world import Facts, apply, batches, connected, create
 
 WORKSPACES = 40
 FACTS = 40
+KINDS = ("retracting", "judging", "flagging", "erasing")
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Histories, how much of them takes facts back, are verdicts and flags, and by what rules."""
+    """Histories: how much of them takes facts back, is verdicts, flags and erasures; and rules."""
 
     name: str
     seed: int
     retracting: int = 0
     judging: int = 0
     flagging: int = 0
+    erasing: int = 0
     rules: Rules = DEFAULT
 
     def facts(self):
         """Many dense histories, each in a workspace of its own."""
         rng = random.Random(self.seed)
-        kinds = {name: getattr(self, name) for name in ("retracting", "judging", "flagging")}
+        kinds = {name: getattr(self, name) for name in KINDS}
         histories = [
             DenseHistory(rng, f"w{n}").some(rng.randint(1, FACTS), **kinds)
             for n in range(WORKSPACES)
@@ -64,7 +66,8 @@ CROWDS = (
     Crowd("told", 0),
     Crowd("judged", 1, retracting=6, judging=3, flagging=3),
     Crowd("loose", 2, retracting=12, judging=12, flagging=2, rules=LOOSE),
-    Crowd("timed", 3, retracting=6, judging=4, flagging=4, rules=TIMED),
+    Crowd("erased", 5, retracting=4, judging=4, flagging=4, erasing=4),
+    Crowd("timed", 3, retracting=6, judging=4, flagging=4, erasing=2, rules=TIMED),
     Crowd("small", 4, retracting=6, judging=4, flagging=4, rules=replace(DEFAULT, nodes_max=6)),
 )
 OF_CROWDS = pytest.mark.parametrize("crowd", CROWDS, ids=lambda crowd: crowd.name)
@@ -283,6 +286,7 @@ def _drop_workspace(workspace):
         "consent_words",
         "consents",
         "flags",
+        "erased_nodes",
     )
     return ";".join(f"delete from mixed.{t} where workspace = '{workspace}'" for t in tables)
 

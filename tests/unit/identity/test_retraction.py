@@ -23,19 +23,21 @@ def kept(fact):
         Facts().identify(user_id="u1", traits={"plan": "gölden", "age": None, "of": {"a": [1]}}),
         Facts().identify(anonymous_id="a1", traits={"plan": 1.50}),
         Facts().alias(user_id="new", previous_id="old"),
+        Facts().contact_created("c1", given_name="Ada", email="ada@x.com", phone="000000"),
+        Facts().contact_email_changed("c1", ""),
     ],
-    ids=["seen", "said", "decimal", "link"],
+    ids=["seen", "said", "decimal", "link", "asserted", "taken back"],
 )
 def test_a_fact_is_kept_with_all_that_it_said(event):
     fact = read(event)
 
     assert list(kept(fact).edges()) == list(fact.edges())
     assert kept(fact).traits == fact.traits
+    assert dict(kept(fact).asserted) == (fact.asserted or {})
 
 
 def test_a_fact_that_said_nothing_but_what_was_done_takes_no_room():
     assert said_by(read(Facts().track(user_id="u1"))) is None
-    assert said_by(read(Facts().contact_created("c1", given_name="Ada"))) is None
 
 
 def test_a_batch_that_takes_nothing_back_is_as_it_is():

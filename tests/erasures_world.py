@@ -1,0 +1,24 @@
+"""Erasures for the tests of identity."""
+
+from __future__ import annotations
+
+from rapport.common.v1.subjects_pb2 import FactKey
+from rapport.contacts.v1.events_pb2 import ContactErased
+from rapport.identity.v1.events_pb2 import ErasureCreated, JudgedIdentifier
+from services.identity.identifiers import identifier
+from services.identity.rules import DEFAULT
+
+
+def erased(facts, *identifiers, until, **times):
+    """Erases identifiers, each as type and value, up to a fact."""
+    known = sorted(identifier(DEFAULT, facts.workspace, *each) for each in identifiers)
+    key = FactKey(event_id=str(until.event_id))
+    key.receive_time.FromDatetime(until.record_time)
+    subjects = [JudgedIdentifier(type=each.type, node=each.node) for each in known]
+    fact = ErasureCreated(erasure="erasures/e1", key=key, subjects=subjects)
+    return facts.event("erasure-e1", fact, **times)
+
+
+def contact_erased(facts, contact, **times):
+    """Says that the record of a contact is gone as a whole."""
+    return facts.event(f"contact-{contact}", ContactErased(erasure="erasures/e1"), **times)
