@@ -3,6 +3,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 CLIENTS := tests/e2e/clients
 
+# What is compiled is kept: a platform is many processes, and tests start it over and over.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup gen demo up down operate import import-deals export-deals test check fmt bench lock
 

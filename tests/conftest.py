@@ -8,13 +8,15 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
 import structlog
+import uvloop
 from hypothesis import HealthCheck, settings
 
 from deploy.stack import ports
@@ -45,6 +47,10 @@ structlog.configure(
 )
 
 
+# As in a service: what is imported and what a test makes holds few cycles.
+gc.set_threshold(50_000, 20, 50)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing | None:
     """Deals the tests out to the processes of `pytest -n`, unless told another way by `--dist`."""
@@ -53,6 +59,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing | No
     # Piles come in the order of collection, not by the number of their tests.
     config.option.loadscopereorder = False
     return Dealing(config, log)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
+    """Tests run in the loop that the services run in."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

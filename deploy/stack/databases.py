@@ -10,10 +10,16 @@ COMMAND_WITHIN_S = 60.0
 EXISTS = "select exists (select from pg_database where datname = $1)"
 
 
-async def create_database(server_url: str, name: str, *, template: str | None = None) -> None:
-    """Creates a database; as a copy of the template when one is given."""
+async def create_database(
+    server_url: str, name: str, *, template: str | None = None, by_files: bool = False
+) -> None:
+    """Creates a database; as a copy of the template when one is given.
+
+    To copy whole files is much less work than to log each page, but the server flushes all it has.
+    """
     source = _quoted(template or "template0")
-    await _execute(server_url, f"create database {_quoted(name)} template {source}")
+    strategy = " strategy file_copy" if by_files else ""
+    await _execute(server_url, f"create database {_quoted(name)} template {source}{strategy}")
 
 
 async def create_missing_database(server_url: str, name: str) -> None:

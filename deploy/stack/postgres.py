@@ -84,6 +84,7 @@ class Postgres:
         self.log = log or self._place.with_suffix(".log")
         self.tcp_port = tcp_port
         self._bin_dir = bin_dir
+        self._is_throwaway = is_throwaway
         self._settings = SETTINGS | (UNFLUSHED if is_throwaway else {})
         self._user = ROOT_RUNS_AS if os.geteuid() == 0 else None
         self._short_socket_dir: Path | None = None
@@ -172,7 +173,8 @@ class Postgres:
 
     async def create_database(self, name: str, template: str | None = None) -> str:
         """Creates a database, as a copy of the template when one is given, and returns its URL."""
-        await create_database(self.url("postgres"), name, template=template)
+        server_url = self.url("postgres")
+        await create_database(server_url, name, template=template, by_files=self._is_throwaway)
         return self.url(name)
 
     async def drop_database(self, name: str) -> None:
