@@ -81,18 +81,25 @@ class Caller:
 
     async def refused(self, path, fields, **options):
         """The status code and the one ErrorInfo of a call that must fail."""
+        code, infos, _ = await self.refusal(path, fields, **options)
+        assert len(infos) == 1
+        assert infos[0].reason in set(Reason)
+        return code, infos[0]
+
+    async def refusal(self, path, fields, **options):
+        """The status code of a call that must fail, each ErrorInfo, and the fields it names."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.call(path, fields, **options)
         found = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
-        status = status_pb2.Status.FromString(found)
-        infos = [
-            detail for detail in status.details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)
-        ]
-        assert len(infos) == 1
-        info = error_details_pb2.ErrorInfo()
-        infos[0].Unpack(info)
-        assert info.reason in set(Reason)
-        return caught.value.code(), info
+        details = status_pb2.Status.FromString(found).details
+        infos = _unpacked(details, error_details_pb2.ErrorInfo)
+        requests = _unpacked(details, error_details_pb2.BadRequest)
+        named = {each.field for request in requests for each in request.field_violations}
+        return caught.value.code(), infos, named
+
+
+def _unpacked(details, kind):
+    return [kind.FromString(each.value) for each in details if each.Is(kind.DESCRIPTOR)]
 
 
 @pytest.fixture
@@ -108,14 +115,16 @@ def _filled(fields, **known):
     return json.loads(text)
 
 
+def _unprepared(path):
+    """The mutation's request, with a request_id, where nothing is that it needs."""
+    *_, last = EXAMPLES[path.rpartition("/")[2]]
+    return _request(last, _known())
+
+
 async def _prepared(caller, path):
     """What the mutation needs is there; answers its request, with a request_id."""
     *before, last = EXAMPLES[path.rpartition("/")[2]]
-    known = {
-        "id": f"rpc-{uuid.uuid4().hex[:12]}",
-        "date": f"{next(DAYS)}",
-        "currency": next(CODES),
-    }
+    known = _known()
     for suffix, fields in before:
         response = await caller.call(f"/rapport.{suffix}", _filled(fields, **known))
         if suffix.endswith("CreateSource"):
@@ -123,6 +132,18 @@ async def _prepared(caller, path):
         if suffix.endswith("SuggestMatch"):
             suggested = SuggestMatchResponse.FromString(response).match_suggestion
             known["suggestion"] = suggested.name
+    return _request(last, known)
+
+
+def _known():
+    return {
+        "id": f"rpc-{uuid.uuid4().hex[:12]}",
+        "date": f"{next(DAYS)}",
+        "currency": next(CODES),
+    }
+
+
+def _request(last, known):
     fields = last[1] if isinstance(last, tuple) else last
     return {**_filled(fields, **known), "request_id": str(uuid.uuid4())}
 
@@ -168,11 +189,12 @@ async def test_an_old_etag_is_refused_and_changes_nothing(caller, path):
 
 @pytest.mark.parametrize("path", MUTATIONS)
 async def test_a_request_id_that_is_no_uuid_is_refused_by_name(caller, path):
-    request = await _prepared(caller, path)
+    request = _unprepared(path)
 
-    code, info = await caller.refused(path, {**request, "request_id": "again"})
+    code, [info], named = await caller.refusal(path, {**request, "request_id": "again"})
 
     assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert "request_id" in named
 
 
 @pytest.mark.parametrize("path", NAMED)
