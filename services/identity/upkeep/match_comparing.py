@@ -94,6 +94,8 @@ async def _compared(claimed: Claimed) -> Found:
                 progress.counts.profiles = len(found.profiles)
                 if len(found.profiles) > PROFILES_PER_RUN_MAX:
                     raise CannotCompareError(TOO_MANY_PROFILES)
+                if process.stdin.is_closing():  # uvloop lets nobody write to who has ended
+                    break
                 process.stdin.write(line_of_rows(rows))
                 await process.stdin.drain()
             process.stdin.close()
