@@ -18,14 +18,15 @@ WHOLE_TIERS: Final = {"chaos", "e2e"}
 
 LONGEST: Final = (
     "chaos",
-    "integration/stack/test_platform.py",
-    "integration/events/test_import_workers.py",
     "e2e",
+    "integration/stack/test_platform.py",
     "integration/identity/test_order.py",
+    "integration/events/test_import_workers.py",
     "integration/events/test_orders.py",
     "integration/events/test_imports.py",
     "integration/events/test_import_products.py",
     "integration/stack/test_postgres.py",
+    "integration/stack/test_up_and_down.py",
     "contract/test_relay.py",
     "integration/identity/test_erasing.py",
     "contract/test_erasing.py",
