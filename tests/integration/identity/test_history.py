@@ -12,6 +12,8 @@ from rapport.identity.v1.service_pb2 import GetProfileRequest, Identifier
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.identity.v1.verdicts_pb2_grpc import VerdictsServiceStub
 from services.identity.__main__ import SERVICE
+from services.identity.projections import past
+from services.identity.rules import DEFAULT, Rules
 from services.kernel.clock import SystemClock
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.database import transaction
@@ -172,6 +174,20 @@ async def test_a_moment_is_answered_as_it_was_and_the_future_is_refused(identity
     later = SystemClock().now() + timedelta(hours=1)
     with pytest.raises(InvalidArgument, match="future"):
         await identity.named("user_id:u1", read_time=timestamp_of(later))
+
+
+async def test_what_was_of_a_type_that_the_rules_no_longer_know_is_told_as_it_was(
+    identity, facts, monkeypatch
+):
+    await identity.happens(facts.identify(user_id="u1", anonymous_id="a1"))
+
+    async def without_browsers(*_):
+        return Rules(DEFAULT.types[:2])
+
+    monkeypatch.setattr(past, "rules_of", without_browsers)
+    then = await identity.named("user_id:u1", read_time=timestamp_of(SystemClock().now()))
+
+    assert ["user_id", "anonymous_id"] == [known.type for known in then.identifiers]
 
 
 async def test_verdicts_are_listed_in_force_and_taken_back(identity, facts):
