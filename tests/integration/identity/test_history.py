@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from rapport.identity.v1 import flags_pb2, verdicts_pb2
 from rapport.identity.v1 import history_pb2 as pb
-from rapport.identity.v1 import verdicts_pb2
+from rapport.identity.v1.flags_pb2_grpc import FlagsServiceStub
 from rapport.identity.v1.history_pb2_grpc import HistoryServiceStub
 from rapport.identity.v1.service_pb2 import GetProfileRequest, Identifier
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
@@ -40,6 +41,7 @@ class Identity:
         self.profiles = asked.stub(IdentityServiceStub)
         self.history = asked.stub(HistoryServiceStub)
         self.verdicts = asked.stub(VerdictsServiceStub)
+        self.flags = asked.stub(FlagsServiceStub)
 
     async def happens(self, *events):
         """Applies events as one batch, as the consumer does."""
@@ -157,6 +159,31 @@ async def test_whoever_decided_is_told_with_what_became_of_it(identity, facts):
         verdict.actor,
     )
     assert not merged.cause.is_retraction
+
+
+async def test_whoever_blocked_an_identifier_is_told_with_what_became_of_it(identity, facts):
+    await identity.happens(facts.track(user_id="u1"), facts.track(anonymous_id="a1"))
+    await identity.happens(facts.track(user_id="u1", anonymous_id="a1"))
+    request = flags_pb2.BlockIdentifierRequest(
+        identifier=identifier("anonymous_id:a1"), reason="a kiosk"
+    )
+    token = (await identity.flags.BlockIdentifier(request)).write_token
+    await identity.named("user_id:u1", read_token=token)
+
+    split = (await identity.listed("user_id:u1")).entries[0]
+
+    flag = split.cause.flag
+    assert (SPLIT, flags_pb2.FlagKind.FLAG_KIND_BLOCK, "a kiosk") == (
+        split.kind,
+        flag.kind,
+        flag.reason,
+    )
+    assert ("anonymous_id", "a1", "api_keys/tests") == (
+        flag.identifier.type,
+        flag.identifier.value,
+        flag.actor,
+    )
+    assert not split.cause.is_retraction
 
 
 async def test_a_moment_is_answered_as_it_was_and_the_future_is_refused(identity, facts):
