@@ -19,10 +19,7 @@ from rapport.identity.v1.match_pb2 import MatchAgreement, MatchClosure, MatchEvi
 from services.identity.identifiers import Identifier
 from services.identity.matching import FoundPair
 from services.identity.rules import Rules
-from services.identity.verdicts import pair_id
-
-# Of a type that the rules in force do not know: weaker than any that they know.
-UNKNOWN_RANK = 1_000_000
+from services.identity.verdicts import in_order, pair_id
 
 ProfilePair: TypeAlias = tuple[str, str]
 Judged: TypeAlias = tuple[str, str]
@@ -100,7 +97,7 @@ def plan(
         if profiles in cuts:
             planned.decided += 1
             continue
-        one_anchor, other_anchor = sorted((anchored[pair.one].anchor, anchored[pair.other].anchor))
+        one_anchor, other_anchor = in_order(anchored[pair.one].anchor, anchored[pair.other].anchor)
         suggested = suggested_of(
             (one_anchor.type, one_anchor.node),
             (other_anchor.type, other_anchor.node),
@@ -136,8 +133,7 @@ def anchor_of(rules: Rules, identifiers: Iterable[Judged]) -> Identifier:
 def identifier_of(rules: Rules, judged: Judged) -> Identifier:
     """Returns an identifier as strong as the rules have it, without its value."""
     type_name, node = judged
-    known = rules.named(type_name)
-    return Identifier(UNKNOWN_RANK if known is None else known.rank, node, type_name, "")
+    return Identifier(rules.rank_if_known(type_name), node, type_name, "")
 
 
 def pair_of(one: str, other: str) -> ProfilePair:

@@ -22,6 +22,9 @@ BLOCKED_VALUES_MAX = 1_000
 BLOCKED_PATTERNS_MAX = 50
 BLOCKED_CHARACTERS_MAX = 200
 
+# Of what the rules in force do not know: weaker than any type that they may know.
+UNKNOWN_RANK = 1_000_000
+
 CONTACT_ID = "contact_id"
 USER_ID = "user_id"
 EXTERNAL_ID = "external_id"
@@ -122,6 +125,11 @@ class Rules:
     def rank(self, type_name: str) -> int:
         """Returns how weak a type is."""
         return self.type_of(type_name).rank
+
+    def rank_if_known(self, type_name: str) -> int:
+        """Returns how weak a type is; weaker than all others is one that other rules knew."""
+        known = self.named(type_name)
+        return UNKNOWN_RANK if known is None else known.rank
 
     def limit(self, type_name: str) -> int | None:
         """Returns how many values of a type one person may have."""

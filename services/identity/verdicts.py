@@ -22,6 +22,7 @@ from rapport.identity.v1.events_pb2 import (
 from services.identity.facts import key_of
 from services.identity.graph import Pair
 from services.identity.identifiers import NODE_BYTES, Identifier
+from services.identity.rules import DEFAULT
 from services.kernel.log.recorded import Recorded
 
 
@@ -45,7 +46,7 @@ _KINDS: dict[type[Message], Kind] = {fact: kind for kind, fact in FACTS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A verdict as a fact gives it: on a pair and the types of both, the weaker first."""
+    """A verdict as a fact gives it: on a pair (`in_order`) and both types, the weaker first."""
 
     event: Recorded
     key: bytes
@@ -92,6 +93,18 @@ def last_rulings(events: Iterable[Recorded]) -> dict[JudgedPlace, Ruling]:
 def fact_of(kind: Kind, one: Identifier, other: Identifier, reason: str) -> Message:
     """Returns the fact that gives a verdict on two identifiers, the stronger first."""
     return FACTS[kind](one=_judged(one), other=_judged(other), reason=reason)
+
+
+def in_order(one: Identifier, other: Identifier) -> tuple[Identifier, Identifier]:
+    """Returns two identifiers in the order in which facts name them: the stronger one by default.
+
+    Whatever the rules in force make stronger, it is the same pair, so what was decided under others
+    can be decided anew and taken back.
+    """
+    first, second = sorted(
+        (one, other), key=lambda known: (DEFAULT.rank_if_known(known.type), known.node)
+    )
+    return first, second
 
 
 def pair_id(one: Identifier, other: Identifier) -> str:

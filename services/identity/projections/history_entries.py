@@ -8,6 +8,7 @@ from typing import Any
 from asyncpg import Pool
 
 from rapport.identity.v1 import history_pb2 as pb
+from rapport.identity.v1.flags_pb2 import FlagKind, IdentifierFlag
 from rapport.identity.v1.service_pb2 import Identifier as Named
 from rapport.identity.v1.verdicts_pb2 import (
     ListVerdictsRequest,
@@ -16,12 +17,15 @@ from rapport.identity.v1.verdicts_pb2 import (
     VerdictKind,
 )
 from services.identity.changes import id_of, name_of
+from services.identity.flags import FACTS as FLAGS
+from services.identity.flags import flag_of
 from services.identity.identifiers import Identifier
 from services.identity.projections.profiles import find_profile_id, is_id, snapshot
 from services.kernel.errors import NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
-from services.kernel.log.recorded import timestamp_of
+from services.kernel.log.log import envelope_of
+from services.kernel.log.recorded import EventTypes, timestamp_of
 from services.kernel.log.sql import Tx
 
 _IS_KNOWN = "select exists (select from history.entries where workspace = $1 and profile = $2)"
@@ -29,6 +33,12 @@ _IS_KNOWN = "select exists (select from history.entries where workspace = $1 and
 _VERDICTS_OF_EVENTS = """
 select * from history.verdicts where workspace = $1 and event_id = any($2::text[])
 """
+
+_FLAGS_OF_EVENTS = """
+select * from kernel.events
+where workspace = $1 and event_id = any($2::uuid[]) and type = any($3::text[])
+"""
+_FLAG_TYPES = [fact.DESCRIPTOR.full_name for fact in FLAGS.values()]
 
 _VALUES = "select node, value from profiles.nodes where workspace = $1 and node = any($2::text[])"
 
@@ -87,7 +97,7 @@ VERDICTS, VERDICTS_ON = (
 
 
 async def list_profile_history(
-    pool: Pool, workspace: str, request: pb.ListProfileHistoryRequest
+    pool: Pool, event_types: EventTypes, workspace: str, request: pb.ListProfileHistoryRequest
 ) -> pb.ListProfileHistoryResponse:
     """Returns a page of what became of a profile, newest first; InvalidArgument or NotFound."""
     if is_id(request.name):
@@ -108,9 +118,13 @@ async def list_profile_history(
         causes = [row["cause_id"] for row in page.rows]
         rows = await tx.fetch(_VERDICTS_OF_EVENTS, workspace, causes)
         values = await _values(tx, workspace, rows)
+        flags = await _flags_of_events(tx, event_types, workspace, causes)
     verdicts = {row["event_id"]: _verdict(row, values) for row in rows}
     return pb.ListProfileHistoryResponse(
-        entries=[_entry(row, verdicts.get(row["cause_id"])) for row in page.rows],
+        entries=[
+            _entry(row, verdicts.get(row["cause_id"]), flags.get(row["cause_id"]))
+            for row in page.rows
+        ],
         next_page_token=page.next_page_token,
     )
 
@@ -136,14 +150,48 @@ async def list_verdicts(
     )
 
 
+async def _flags_of_events(
+    tx: Tx, event_types: EventTypes, workspace: str, event_ids: Collection[str]
+) -> Mapping[str, IdentifierFlag]:
+    """Returns the flags that facts of our own log gave, by their ids; empty what was erased."""
+    asked = sorted({event_id for event_id in event_ids if event_id})
+    found: dict[str, IdentifierFlag] = {}
+    nodes: dict[str, str] = {}
+    for row in await tx.fetch(_FLAGS_OF_EVENTS, workspace, asked, _FLAG_TYPES):
+        event_id = str(row["event_id"])
+        found[event_id] = IdentifierFlag()
+        if row["erasure"] is None:
+            flag = flag_of(event_types.decode(envelope_of(row)))
+            assert flag is not None
+            nodes[event_id] = flag.node
+            found[event_id] = IdentifierFlag(
+                identifier=Named(type=flag.type),
+                kind=FlagKind.ValueType(flag.kind),
+                reason=flag.reason,
+                actor=flag.event.actor,
+                decide_time=timestamp_of(flag.event.record_time),
+            )
+    values = await _values_of(tx, workspace, nodes.values())
+    for event_id, node in nodes.items():
+        found[event_id].identifier.value = values.get(node, "")
+    return found
+
+
 async def _values(tx: Tx, workspace: str, verdicts: Collection[Any]) -> Mapping[str, str]:
     """Returns the values of the identifiers that verdicts are on, where anybody tells of them."""
-    nodes = sorted({row[side] for row in verdicts for side in ("weak", "strong")})
-    rows = await tx.fetch(_VALUES, workspace, nodes) if nodes else []
+    nodes = {row[side] for row in verdicts for side in ("weak", "strong")}
+    return await _values_of(tx, workspace, nodes)
+
+
+async def _values_of(tx: Tx, workspace: str, nodes: Collection[str]) -> Mapping[str, str]:
+    rows = await tx.fetch(_VALUES, workspace, sorted(nodes)) if nodes else []
     return {row["node"]: row["value"] for row in rows}
 
 
-def _entry(row: Any, verdict: Verdict | None) -> pb.ProfileHistoryEntry:
+def _entry(
+    row: Any, verdict: Verdict | None, flag: IdentifierFlag | None
+) -> pb.ProfileHistoryEntry:
+    is_decided = verdict is not None or flag is not None
     return pb.ProfileHistoryEntry(
         kind=row["kind"],
         other_profile="" if row["other"] is None else name_of(row["other"]),
@@ -154,8 +202,9 @@ def _entry(row: Any, verdict: Verdict | None) -> pb.ProfileHistoryEntry:
             activity=row["activity"] or "",
             resource=row["resource"] or "",
             # Every other fact is told as an activity in the same transaction.
-            is_retraction=bool(row["cause_id"]) and row["activity"] is None and verdict is None,
+            is_retraction=bool(row["cause_id"]) and row["activity"] is None and not is_decided,
             verdict=verdict,
+            flag=flag,
         ),
     )
 

@@ -89,7 +89,9 @@ async def get_profile_at(pool: Pool, workspace: str, name: str, moment: datetime
     identifiers = [Identifier(type=row["type"], value=values.get(row["node"], "")) for row in nodes]
     return Profile(
         name=name_of(profile),
-        identifiers=sorted(identifiers, key=lambda known: (rules.rank(known.type), known.value)),
+        identifiers=sorted(
+            identifiers, key=lambda known: (rules.rank_if_known(known.type), known.value)
+        ),
         traits={
             row["trait"]: Trait(value=row["value"], occur_time=timestamp_of(row["occur_time"]))
             for row in traits

@@ -36,6 +36,7 @@ _HELD = (
         "profiles.edges where weak = any($2) or is_rejected and strong = any($2)",
     ),
     ("verdicts", "Verdict", "profiles.verdicts where weak = any($2) or strong = any($2)"),
+    ("flags", "IdentifierFlag", "profiles.flags where node = any($2)"),
     (
         "suggestions",
         "MatchSuggestion",
@@ -96,6 +97,7 @@ async def person_records(
             yield part
     streams = {f"profile-{node}": name_of(node) for node in nodes}
     streams |= {f"consent-{node}": resource for node in nodes}
+    streams |= {f"flag-{node}": resource for node in nodes}
     for row in judged:
         stream = f"verdict-{pair_id(_named(row['strong']), _named(row['weak']))}"
         streams[stream] = resource

@@ -22,6 +22,7 @@ from services.identity.deciders.rule_set import PREVIEWED, PREVIEWING, PUBLISHIN
 from services.identity.projections.profiles import snapshot
 from services.kernel.views.bulk import BULK_STATEMENT_TIMEOUT_S
 from services.kernel.views.checkpoint import FencedError
+from services.kernel.views.view import LIVE
 
 if TYPE_CHECKING:
     from asyncpg import Pool
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from services.kernel.views.view import AnyView
 
 EXAMPLE_IDENTIFIERS_MAX = 10
+LIVE_VIEW = "profiles"
 
 TABLES = """
 create schema if not exists rule_builds;
@@ -37,6 +39,7 @@ create sequence if not exists rule_builds.epochs;
 create table if not exists rule_builds.builds (
     workspace text primary key,
     rule_set_id text collate "C" not null,
+    beside int not null,
     positions text,
     examples bytea[] not null default '{}',
     done bigint not null default 0,
@@ -66,14 +69,19 @@ where r.workspace is null and b.lease_until < now()
 limit 1
 """
 
-# What was built by another rule set is nobody's any longer.
+# What was built by another rule set is nobody's any longer, and neither is what was built beside
+# another generation of the live view: a swap may have made it
+# otherwise.
 _CLAIM = """
-insert into rule_builds.builds as b (workspace, rule_set_id, owner, lease_until)
-values ($1, $2, $3, now() + make_interval(secs => $4))
+insert into rule_builds.builds as b (workspace, rule_set_id, owner, lease_until, beside)
+select $1, $2, $3, now() + make_interval(secs => $4), generation
+from kernel.generations where view = $5 and status = $6
 on conflict (workspace) do update set
     epoch = excluded.epoch, owner = excluded.owner, lease_until = excluded.lease_until,
-    rule_set_id = excluded.rule_set_id, waits_for = '',
-    positions = case when b.rule_set_id = excluded.rule_set_id then b.positions end,
+    rule_set_id = excluded.rule_set_id, beside = excluded.beside, waits_for = '',
+    positions = case
+        when (b.rule_set_id, b.beside) = (excluded.rule_set_id, excluded.beside) then b.positions
+    end,
     failures = case when b.rule_set_id = excluded.rule_set_id then b.failures else 0 end
 where b.lease_until < now() or b.owner = excluded.owner
 returning epoch, positions, failures
@@ -221,7 +229,7 @@ async def claim(
     pool: Pool, workspace: str, rule_set_id: str, owner: str, lease_s: float
 ) -> Build | None:
     """Takes the build of a workspace over; None while somebody else has it."""
-    row = await pool.fetchrow(_CLAIM, workspace, rule_set_id, owner, lease_s)
+    row = await pool.fetchrow(_CLAIM, workspace, rule_set_id, owner, lease_s, LIVE_VIEW, LIVE)
     if row is None:
         return None
     positions = None
@@ -239,7 +247,7 @@ async def forget_build(tx: Tx, workspace: str) -> None:
     await tx.execute(f'drop schema if exists "{schema_of(workspace)}" cascade')
 
 
-async def switch_rows(tx: Tx, workspace: str, built: str, live: str = "profiles") -> None:
+async def switch_rows(tx: Tx, workspace: str, built: str, live: str = LIVE_VIEW) -> None:
     """Puts the rows of a workspace that were built in the place of the live ones.
 
     Only those that differ are touched.
@@ -278,7 +286,7 @@ async def _known(
     tx: Tx, workspace: str, examples: Sequence[ProfileShiftExample]
 ) -> Sequence[ProfileShiftExample]:
     """Returns examples with what their profiles are known by, and would be."""
-    before = await _identifiers(tx, "profiles", workspace, [each.profile for each in examples])
+    before = await _identifiers(tx, LIVE_VIEW, workspace, [each.profile for each in examples])
     schema, others = schema_of(workspace), [each.other for each in examples if each.other]
     after = await _identifiers(tx, schema, workspace, others)
     for each in examples:

@@ -29,4 +29,5 @@ class HistoryService(HistoryServiceServicer):
             await read_up_to(
                 kernel.pool, kernel.freshness, kernel.log.service, HistoryView.name, None
             )
-        return await list_profile_history(kernel.pool, current_caller().workspace, request)
+        workspace = current_caller().workspace
+        return await list_profile_history(kernel.pool, kernel.event_types, workspace, request)

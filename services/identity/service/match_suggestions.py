@@ -30,6 +30,7 @@ from services.identity.projections.match_suggestions import (
 )
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.projections.verdicts import count_others
+from services.identity.rules import DEFAULT
 from services.identity.service.verdicts import pair_named
 from services.identity.verdicts import pair_id
 from services.kernel.command.decider import Decided, Part
@@ -92,9 +93,7 @@ class MatchSuggestionsService(MatchSuggestionsServiceServicer):
         """Decides about a suggestion and gives the verdict that this is, both or neither."""
         workspace, pool = current_caller().workspace, self._kernel.pool
         row = await SUGGESTION_ROWS.existing(pool, workspace, decision.name)
-        rules = await rules_of(pool, workspace)
-        # By the rules of now, as whoever gives a verdict by other means has them.
-        one, other = sorted(identifier_of(rules, of) for of in (row.state.one, row.state.other))
+        one, other = (identifier_of(DEFAULT, of) for of in (row.state.one, row.state.other))
         others = await count_others(pool, workspace, (other.node, one.node))
         known = await load_known(pool, workspace, (one.node, other.node))
         about = verdict.Judged(one, other, others)
@@ -107,5 +106,5 @@ class MatchSuggestionsService(MatchSuggestionsServiceServicer):
             shown = suggestion_of(row.aggregate_id, decided[0], known)
             return response(match_suggestion=shown, write_token=decided[0].write_token)
 
-        parts = [Part(DECIDER, row.aggregate_id), Part(verdict.DECIDER, pair_id(one, other))]
+        parts = [Part(DECIDER, row.aggregate_id), Part(verdict.DECIDER, row.aggregate_id)]
         return await self._kernel.commands.execute_jointly(parts, decision, decide, respond)

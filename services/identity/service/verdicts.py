@@ -17,7 +17,7 @@ from services.identity.projections.history_entries import list_verdicts
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.projections.verdicts import count_others
 from services.identity.rules import Rules
-from services.identity.verdicts import pair_id
+from services.identity.verdicts import in_order, pair_id
 from services.kernel.command.decider import Decided
 from services.kernel.errors import InvalidArgument
 from services.kernel.log.recorded import timestamp_of
@@ -84,13 +84,12 @@ class VerdictsService(VerdictsServiceServicer):
 def pair_named(
     rules: Rules, workspace: str, one: Named, other: Named
 ) -> tuple[Identifier, Identifier]:
-    """Returns two identifiers as they are normalised, the stronger first."""
+    """Returns two identifiers as they are normalised, in the order in which facts name them."""
     first = identified(rules, workspace, one, "one")
     second = identified(rules, workspace, other, "other")
     if first == second:
         raise InvalidArgument.of("other", "is the same identifier as `one`")
-    strong, weak = sorted((first, second))
-    return strong, weak
+    return in_order(first, second)
 
 
 def identified(rules: Rules, workspace: str, said: Named, field: str) -> Identifier:

@@ -5,13 +5,16 @@ from datetime import timedelta
 
 import pytest
 
+from rapport.identity.v1 import flags_pb2, verdicts_pb2
 from rapport.identity.v1 import history_pb2 as pb
-from rapport.identity.v1 import verdicts_pb2
+from rapport.identity.v1.flags_pb2_grpc import FlagsServiceStub
 from rapport.identity.v1.history_pb2_grpc import HistoryServiceStub
 from rapport.identity.v1.service_pb2 import GetProfileRequest, Identifier
 from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from rapport.identity.v1.verdicts_pb2_grpc import VerdictsServiceStub
 from services.identity.__main__ import SERVICE
+from services.identity.projections import past
+from services.identity.rules import DEFAULT, Rules
 from services.kernel.clock import SystemClock
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.log.database import transaction
@@ -38,6 +41,7 @@ class Identity:
         self.profiles = asked.stub(IdentityServiceStub)
         self.history = asked.stub(HistoryServiceStub)
         self.verdicts = asked.stub(VerdictsServiceStub)
+        self.flags = asked.stub(FlagsServiceStub)
 
     async def happens(self, *events):
         """Applies events as one batch, as the consumer does."""
@@ -157,6 +161,31 @@ async def test_whoever_decided_is_told_with_what_became_of_it(identity, facts):
     assert not merged.cause.is_retraction
 
 
+async def test_whoever_blocked_an_identifier_is_told_with_what_became_of_it(identity, facts):
+    await identity.happens(facts.track(user_id="u1"), facts.track(anonymous_id="a1"))
+    await identity.happens(facts.track(user_id="u1", anonymous_id="a1"))
+    request = flags_pb2.BlockIdentifierRequest(
+        identifier=identifier("anonymous_id:a1"), reason="a kiosk"
+    )
+    token = (await identity.flags.BlockIdentifier(request)).write_token
+    await identity.named("user_id:u1", read_token=token)
+
+    split = (await identity.listed("user_id:u1")).entries[0]
+
+    flag = split.cause.flag
+    assert (SPLIT, flags_pb2.FlagKind.FLAG_KIND_BLOCK, "a kiosk") == (
+        split.kind,
+        flag.kind,
+        flag.reason,
+    )
+    assert ("anonymous_id", "a1", "api_keys/tests") == (
+        flag.identifier.type,
+        flag.identifier.value,
+        flag.actor,
+    )
+    assert not split.cause.is_retraction
+
+
 async def test_a_moment_is_answered_as_it_was_and_the_future_is_refused(identity, facts):
     await identity.happens(facts.track(anonymous_id="a1"), facts.track(user_id="u1"))
     then = SystemClock().now()
@@ -172,6 +201,20 @@ async def test_a_moment_is_answered_as_it_was_and_the_future_is_refused(identity
     later = SystemClock().now() + timedelta(hours=1)
     with pytest.raises(InvalidArgument, match="future"):
         await identity.named("user_id:u1", read_time=timestamp_of(later))
+
+
+async def test_what_was_of_a_type_that_the_rules_no_longer_know_is_told_as_it_was(
+    identity, facts, monkeypatch
+):
+    await identity.happens(facts.identify(user_id="u1", anonymous_id="a1"))
+
+    async def without_browsers(*_):
+        return Rules(DEFAULT.types[:2])
+
+    monkeypatch.setattr(past, "rules_of", without_browsers)
+    then = await identity.named("user_id:u1", read_time=timestamp_of(SystemClock().now()))
+
+    assert ["user_id", "anonymous_id"] == [known.type for known in then.identifiers]
 
 
 async def test_verdicts_are_listed_in_force_and_taken_back(identity, facts):

@@ -8,7 +8,7 @@ import pytest
 from rapport.identity.v1.rule_sets_pb2 import ProfileShiftKind, RuleSetState
 from services.identity.__main__ import FACTS, SERVICE
 from services.identity.projections import ProfilesView
-from services.identity.projections.rule_builds import claim, forget_build
+from services.identity.projections.rule_builds import claim, forget_build, schema_of
 from services.identity.rules import ANONYMOUS_ID, DEFAULT, EMAIL, USER_ID
 from services.identity.upkeep import rule_building, rule_switching
 from services.identity.upkeep.rule_switching import RuleSetUpkeep
@@ -231,6 +231,23 @@ async def test_what_is_built_can_be_dropped_at_any_time_and_is_built_anew(world)
     await world.ask("PublishRuleSet", name="ruleSets/two-users")
     await world.work()
     assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 1
+
+
+async def test_what_was_built_beside_another_generation_is_not_put_into_force_but_built_anew(world):
+    facts = Facts()
+    for user in ("u1", "u2"):
+        await world.record(facts.identify(user_id=user, anonymous_id="a"))
+    await world.draft("two-users", with_type(USER_ID, limit=2))
+    await world.preview("ruleSets/two-users")
+    pool = world.kernel.pool
+    # As code before a swap may have made it.
+    await pool.execute(f"update {schema_of('acme')}.profiles set activity_count = 99")
+    await pool.execute("update kernel.generations set generation = 2 where view = 'profiles'")
+
+    await world.ask("PublishRuleSet", name="ruleSets/two-users")
+    await world.work()
+
+    assert await pool.fetchval("select activity_count from profiles.profiles") == 2
 
 
 async def test_who_is_at_it_while_it_is_dropped_keeps_nothing_of_it(world, monkeypatch):

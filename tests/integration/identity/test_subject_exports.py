@@ -10,8 +10,9 @@ from rapport.common.v1.subjects_pb2 import SubjectRecord
 from rapport.contacts.v1.service_pb2 import ChangeContactEmailRequest, CreateContactRequest
 from rapport.contacts.v1.service_pb2_grpc import ContactsServiceStub
 from rapport.deals.v1 import events_pb2 as deals_events
-from rapport.identity.v1 import consents_pb2, verdicts_pb2
+from rapport.identity.v1 import consents_pb2, flags_pb2, verdicts_pb2
 from rapport.identity.v1.consents_pb2_grpc import ConsentsServiceStub
+from rapport.identity.v1.flags_pb2_grpc import FlagsServiceStub
 from rapport.identity.v1.service_pb2 import Identifier
 from rapport.identity.v1.subject_exports_pb2 import ExportSubjectDataRequest
 from rapport.identity.v1.subject_exports_pb2_grpc import SubjectExportsServiceStub
@@ -88,7 +89,9 @@ async def token(identity, contacts):
     await consents.GrantConsent(granted)
     one, other = Identifier(type="email", value=EMAIL), Identifier(type="user_id", value="u1")
     cut = verdicts_pb2.CutIdentifiersRequest(one=one, other=other, reason=MARKER)
-    return (await identity.stub(VerdictsServiceStub).CutIdentifiers(cut)).write_token
+    await identity.stub(VerdictsServiceStub).CutIdentifiers(cut)
+    allowed = flags_pb2.AllowIdentifierRequest(identifier=one, reason=MARKER)
+    return (await identity.stub(FlagsServiceStub).AllowIdentifier(allowed)).write_token
 
 
 async def exported(identity, name=ADA, token=""):
@@ -125,6 +128,8 @@ async def test_everything_that_is_held_is_told_once_and_counted(identity, token,
         ("identity", "log", "ProfileTraitsChanged"),
         ("identity", "log", "ConsentGranted"),
         ("identity", "log", "IdentifiersCut"),
+        ("identity", "flags", "IdentifierFlag"),
+        ("identity", "log", "IdentifierAllowed"),
         ("events", "memory", "Question"),
     }
     told = Counter((line["service"], line["system"]) for line in records)

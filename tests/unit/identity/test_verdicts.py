@@ -1,8 +1,11 @@
 """What a verdict says, and how it is told: as one fact, without the values it is about."""
 
+from dataclasses import replace
+
 import pytest
 
 from rapport.identity.v1.events_pb2 import IdentifiersCut, IdentifiersLinked, VerdictCleared
+from rapport.identity.v1.service_pb2 import Identifier as Named
 from rapport.identity.v1.verdicts_pb2 import (
     ClearVerdictRequest,
     CutIdentifiersRequest,
@@ -11,7 +14,8 @@ from rapport.identity.v1.verdicts_pb2 import (
 from services.identity.decider import VERDICTS_PER_IDENTIFIER_MAX, Judged, State, decider_about
 from services.identity.graph import Edge, Refusal, Rule, cuts_of, resolve
 from services.identity.identifiers import identifier
-from services.identity.rules import DEFAULT
+from services.identity.rules import DEFAULT, Rules
+from services.identity.service.verdicts import pair_named
 from services.identity.verdicts import Kind, last_rulings, pair_id
 from services.kernel.errors import ResourceExhausted
 from tests.identity_world import Facts
@@ -64,6 +68,19 @@ def test_a_fact_and_its_stream_carry_no_value():
     assert b"ada" not in event.event.SerializeToString()
     assert event.stream == f"verdict-{pair_id(ONE, OTHER)}"
     assert event.event.one.node == ONE.node
+
+
+def test_a_pair_is_the_same_whichever_of_both_the_rules_in_force_make_stronger():
+    ranks = {"email": 4, "phone": 3}
+    turned = Rules(
+        tuple(replace(known, rank=ranks.get(known.name, known.rank)) for known in DEFAULT.types)
+    )
+    said = Named(type="email", value="ada@x.com"), Named(type="phone", value="+491701234567")
+
+    one, other = pair_named(turned, "acme", *said)
+
+    assert ["email", "phone"] == [one.type, other.type]
+    assert pair_id(one, other) == pair_id(*pair_named(DEFAULT, "acme", *reversed(said)))
 
 
 def test_the_last_of_several_verdicts_is_the_one_with_the_greatest_key():
