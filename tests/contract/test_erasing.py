@@ -16,7 +16,7 @@ from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_BYTES, ERASURE_STAGE_FI
 from services.kernel.clock import SystemClock
 from services.kernel.command.work import Work
 from services.kernel.erasing import erasing, register, tombstones
-from services.kernel.erasing.compaction import WAL_IS_OTHERS
+from services.kernel.erasing.compaction import WAL_IS_OTHERS, compact_tables
 from services.kernel.erasing.erasing import RAFT_KEEPS_A_COPY
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.erasing.subjects import hash_key_of, hash_of
@@ -269,6 +269,29 @@ async def test_it_has_not_finished_while_a_transaction_still_sees_the_rows(world
         await reading.rollback()
     finished = await world.finish(erasure)
 
+    assert (ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED) == (waiting.stage, finished.stage)
+
+
+async def test_what_goes_while_bytes_are_removed_waits_for_the_next_time(
+    world, box, ada, monkeypatch
+):
+    """Whoever is found late begins the erasure again, and a table may be written anew already."""
+    eve = f"eve-{box}@example.org"
+    await world.put(box, ada, eve)
+    erasure = erasure_of(box, ada)
+    await world.erase(erasure)
+
+    async def meanwhile(connection):
+        await compact_tables(connection)
+        await world.erase(erasure_of(box, ada, eve, until=erasure.key.receive_time))
+
+    monkeypatch.setattr("services.kernel.erasing.compaction.compact_tables", meanwhile)
+    await world.compactor.compact_if_wanted()
+    monkeypatch.undo()
+    waiting = await world.erase(erasure)
+    finished = await world.finish(erasure)
+
+    assert 2 == waiting.counts["log"]
     assert (ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED) == (waiting.stage, finished.stage)
 
 
