@@ -1,6 +1,5 @@
 """An erased person is in no row, no message and no byte, whenever the process is killed."""
 
-import asyncio
 import dataclasses
 import sys
 import uuid
@@ -21,27 +20,16 @@ from services.kernel.erasing.erasing import RAFT_KEEPS_A_COPY
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.erasing.subjects import hash_key_of, hash_of
 from services.kernel.errors import FailedPrecondition, Unavailable
-from services.kernel.log.database import transaction
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import utc
 from services.kernel.testing import eventually
-from services.kernel.views.checkpoint import (
-    FencedError,
-    Place,
-    begin_checkpoints,
-    hold_checkpoint,
-    read_positions,
-)
 from services.kernel.views.rebuild import Rebuild
 from tests.box import EVENT_TYPES, Box, ThingsView
 from tests.erasing_world import derive_key, erasing_world, erasure_of
 from tests.feed_world import messages
-from tests.projection_world import projection_world
-from tests.tallies import texts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STREAM = "BOXES-0"
-DEADLOCKED_S = 5.0
 STEPS = erasing.__file__
 PLACE = ["partition", "position", "workspace", "stream", "version", "event_id", "type", "actor"]
 
@@ -379,59 +367,3 @@ async def _crash_at_a_new_line(world, erasure, seen):
     finally:
         sys.settrace(None)
     return None
-
-
-async def test_who_compares_generations_and_who_erases_do_not_wait_for_each_other(world):
-    """A comparison has the heads already, and needs the built one's checkpoint after that."""
-    pool, log = world.boxes.pool, world.boxes.log
-    place = Place(f"built-{uuid.uuid4()}", "boxes", 0, 7)
-    await begin_checkpoints(pool, [place])
-    async with transaction(pool) as comparing:
-        await log.lock_heads(comparing, {0})
-        erasing = asyncio.create_task(_hold(pool, log))
-        await eventually(lambda: _waits(pool))
-        async with asyncio.timeout(DEADLOCKED_S), transaction(pool) as building:
-            await hold_checkpoint(building, place)
-    await erasing
-
-
-async def test_a_checkpoint_is_made_only_while_nobody_holds_them_all(world):
-    """Else what it is of could be read before it is overwritten, and written after that."""
-    pool, log = world.boxes.pool, world.boxes.log
-    place = Place(f"built-{uuid.uuid4()}", "boxes", 0, 7)
-    async with transaction(pool) as tx:
-        await tombstones.hold_everything(tx, log)
-        beginning = asyncio.create_task(begin_checkpoints(pool, [place]))
-        await eventually(lambda: _waits(pool))
-        early = await read_positions(pool, place.consumer, place.generation)
-    await beginning
-    late = await read_positions(pool, place.consumer, place.generation)
-
-    assert ({}, {("boxes", 0): 0}) == (early, late)
-
-
-async def _hold(pool, log):
-    async with transaction(pool) as tx:
-        await tombstones.hold_everything(tx, log)
-
-
-async def _waits(pool):
-    assert await pool.fetchval("select exists (select from pg_locks where not granted)")
-
-
-async def test_a_consumer_goes_on_with_nothing_that_it_has_read_before(database):
-    world = await projection_world(database)
-    await world.record(texts("thing-1", "a", "b"))
-    projection = world.projection()
-    lease, batch = await world.lease(projection), await world.batch()
-    async with transaction(world.pool) as tx:
-        await tombstones.hold_everything(tx, world.log)
-        await tombstones.overwrite(tx, world.log, "erasures/1", batch[:1])
-    with pytest.raises(FencedError):
-        await projection.apply(lease, batch)
-    lease, batch = await world.lease(projection), await world.batch()
-    await projection.apply(lease, batch)
-    tallied = await world.tallies()
-    await world.pool.close()
-
-    assert {"thing-1": (1, "b")} == tallied

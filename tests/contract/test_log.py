@@ -36,15 +36,6 @@ from services.kernel.testing import eventually
 ORIGIN = Origin("acme", "tests", "correlation", "causation")
 OTHER = Origin("other", "tests", "correlation", "causation")
 
-COLUMNS_AND_INDEXES = """
-select attrelid::regclass::text as owner, attname::text as name, atttypid::regtype::text as type
-from pg_attribute where attrelid in ('kernel.events'::regclass, 'kernel.heads'::regclass,
-    'kernel.requests'::regclass) and attnum > 0 and not attisdropped
-union all
-select tablename, indexname, indexdef from pg_indexes where schemaname = 'kernel'
-order by 1, 2
-"""
-
 
 def make_log(partitions=1):
     return Log(service="boxes", partitions=partitions, clock=SystemClock(), new_ids=new_ids)
@@ -361,32 +352,6 @@ async def test_a_log_is_not_opened_with_another_number_of_partitions(
         assert born_with == len(await read_heads(connection))
     finally:
         await connection.close()
-
-
-@pytest.mark.parametrize(
-    "missing",
-    [
-        "kernel.events drop column erasure",
-        "kernel.heads drop column sealed_time",
-        "kernel.requests drop column unchanged",
-    ],
-)
-async def test_a_database_that_lacks_any_column_gets_it_and_keeps_its_log(database, missing):
-    """As one does that was made before, whichever of them it has."""
-    connection = await asyncpg.connect(database)
-    try:
-        await create_kernel_tables(connection, 1)
-        await make_log().append(connection, [Append(ORIGIN, "box-1", facts("a"))])
-        made = await connection.fetch(COLUMNS_AND_INDEXES)
-        await connection.execute(f"alter table {missing}")
-        await create_kernel_tables(connection, 1)
-        repaired = await connection.fetch(COLUMNS_AND_INDEXES)
-        [event] = await read_partition(connection, 0, after=0, limit=9)
-    finally:
-        await connection.close()
-
-    assert made == repaired
-    assert ("box-1", "") == (event.stream, event.erasure)
 
 
 async def test_tables_are_made_by_several_processes_at_once_while_others_append(pool, database):
