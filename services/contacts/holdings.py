@@ -41,6 +41,8 @@ from services.kernel.process.runtime import Kernel
 
 ACTOR = "services/contacts"
 CONTACTS, LOG = "contacts", "log"
+# Every fact that names somebody is looked at.
+SEARCH_TIMEOUT_S = 600.0
 
 _FACTS = (ContactCreated, ContactRenamed, ContactEmailChanged, ContactArchived)
 # Only these say by what somebody can be recognised.
@@ -140,6 +142,7 @@ class ContactHoldings:
             _NAMING,
             [_plain_part(form) for form in subject.forms_of("email")],
             subject.forms_of("phone"),
+            timeout=SEARCH_TIMEOUT_S,
         )
         by_id = {DECIDER.stream(contact_id) for contact_id in subject.forms_of("contact_id")}
         return sorted(by_id.union(row["stream"] for row in rows))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from services.kernel.process.runtime import Kernel
 
 LOG: Final = "log"
+# Every fact of a workspace is looked at.
+SEARCH_TIMEOUT_S: Final = 600.0
 SYSTEMS: Final = {
     deal.DECIDER.stream(""): "deals",
     quote.DECIDER.stream(""): "quotes",
@@ -151,7 +153,7 @@ class DealHoldings:
             names.append(CONTACTS)
         if not names:
             return []
-        rows = await pool.fetch(_NAMING, subject.workspace, names)
+        rows = await pool.fetch(_NAMING, subject.workspace, names, timeout=SEARCH_TIMEOUT_S)
         found = []
         for row in rows:
             if not row["stream"].startswith(tuple(SYSTEMS)):

@@ -15,22 +15,18 @@ from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_BYTES, ERASURE_STAGE_FI
 from services.kernel.clock import SystemClock
 from services.kernel.command.work import Work
 from services.kernel.erasing import erasing, register, tombstones
-from services.kernel.erasing.compaction import WAL_IS_OTHERS
+from services.kernel.erasing.compaction import WAL_IS_OTHERS, compact_tables
 from services.kernel.erasing.erasing import RAFT_KEEPS_A_COPY
 from services.kernel.erasing.proof import find_in_files
 from services.kernel.erasing.subjects import hash_key_of, hash_of
 from services.kernel.errors import FailedPrecondition, Unavailable
-from services.kernel.log.database import transaction
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import utc
 from services.kernel.testing import eventually
-from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.rebuild import Rebuild
 from tests.box import EVENT_TYPES, Box, ThingsView
 from tests.erasing_world import derive_key, erasing_world, erasure_of
 from tests.feed_world import messages
-from tests.projection_world import projection_world
-from tests.tallies import texts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STREAM = "BOXES-0"
@@ -264,6 +260,29 @@ async def test_it_has_not_finished_while_a_transaction_still_sees_the_rows(world
     assert (ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED) == (waiting.stage, finished.stage)
 
 
+async def test_what_goes_while_bytes_are_removed_waits_for_the_next_time(
+    world, box, ada, monkeypatch
+):
+    """Whoever is found late begins the erasure again, and a table may be written anew already."""
+    eve = f"eve-{box}@example.org"
+    await world.put(box, ada, eve)
+    erasure = erasure_of(box, ada)
+    await world.erase(erasure)
+
+    async def meanwhile(connection):
+        await compact_tables(connection)
+        await world.erase(erasure_of(box, ada, eve, until=erasure.key.receive_time))
+
+    monkeypatch.setattr("services.kernel.erasing.compaction.compact_tables", meanwhile)
+    await world.compactor.compact_if_wanted()
+    monkeypatch.undo()
+    waiting = await world.erase(erasure)
+    finished = await world.finish(erasure)
+
+    assert 2 == waiting.counts["log"]
+    assert (ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED) == (waiting.stage, finished.stage)
+
+
 async def test_a_copy_that_only_others_can_remove_is_told(world, box, ada, monkeypatch):
     """In a cluster the raft logs keep one for a while; a user may not end the write-ahead log."""
     await world.put(box, ada)
@@ -348,21 +367,3 @@ async def _crash_at_a_new_line(world, erasure, seen):
     finally:
         sys.settrace(None)
     return None
-
-
-async def test_a_consumer_goes_on_with_nothing_that_it_has_read_before(database):
-    world = await projection_world(database)
-    await world.record(texts("thing-1", "a", "b"))
-    projection = world.projection()
-    lease, batch = await world.lease(projection), await world.batch()
-    async with transaction(world.pool) as tx:
-        await tombstones.hold_everything(tx, world.log)
-        await tombstones.overwrite(tx, world.log, "erasures/1", batch[:1])
-    with pytest.raises(FencedError):
-        await projection.apply(lease, batch)
-    lease, batch = await world.lease(projection), await world.batch()
-    await projection.apply(lease, batch)
-    tallied = await world.tallies()
-    await world.pool.close()
-
-    assert {"thing-1": (1, "b")} == tallied

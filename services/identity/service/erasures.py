@@ -36,6 +36,7 @@ from services.kernel.rpc.caller import current_caller, draining
 
 # What an erasure may be about: a profile cannot be larger.
 IDENTIFIERS_PER_ERASURE_MAX = 1_000
+TAKES_LONG = "to tell takes longer than this call may: ask with a later deadline"
 WATCH_PAUSE_S = 0.2
 WATCH_INTERVAL_S = 2.0
 
@@ -158,7 +159,10 @@ class ErasuresService(ErasuresServiceServicer):
         self, workspace: str, system: str, identifiers: set[tuple[str, str]]
     ) -> tuple[pb.SystemPreview, set[tuple[str, str]]]:
         try:
-            found = await self._systems.preview(workspace, system, identifiers)
+            async with asyncio.timeout(_half_of_the_time_left()):
+                found = await self._systems.preview(workspace, system, identifiers)
+        except TimeoutError:
+            return pb.SystemPreview(system=system, problem=TAKES_LONG), set()
         except RapportError as error:
             # Who does not answer now tells when it erases: nothing is missed.
             return pb.SystemPreview(system=system, problem=error.message), set()
@@ -207,6 +211,12 @@ class ErasuresService(ErasuresServiceServicer):
 
     async def _shown(self, name: str) -> pb.Erasure:
         return await get_erasure(self._kernel.pool, current_caller().workspace, name)
+
+
+def _half_of_the_time_left() -> float | None:
+    """How long others may look for what would go: an erasure is begun even if they take longer."""
+    remaining_s = current_caller().remaining_s
+    return None if remaining_s is None else remaining_s / 2
 
 
 async def _values_of(pool: Pool, workspace: str, profile: str) -> set[tuple[str, str]]:

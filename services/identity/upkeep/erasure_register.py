@@ -68,7 +68,10 @@ async def _repeat(
             nodes=[node for _, node in row.state.subjects],
             anonymise=row.state.anonymises,
         )
-        await systems.erase(row.workspace, system, request)
+        try:
+            await systems.erase(row.workspace, system, request)
+        except RapportError as error:  # the others are not kept from it
+            _log.warning("erasure.not_repeated", erasure=name, system=system, error=repr(error))
 
 
 async def _adopt(

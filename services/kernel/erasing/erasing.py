@@ -93,9 +93,16 @@ class Erasing:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + turn_s
         while True:
-            progress = await self._read(erasure)
+            progress = await self.progress(erasure)
             if not await self._step(erasure, progress) or loop.time() >= ends_at:
-                return await self._read(erasure)
+                return await self.progress(erasure)
+
+    async def progress(self, erasure: Erasure) -> Progress:
+        """How far an erasure has got; raises NotFound for one that was not begun."""
+        progress = await register.read(self._pool, erasure.workspace, erasure.name)
+        if progress is None:
+            raise NotFound(erasure.name)
+        return progress
 
     async def _step(self, erasure: Erasure, progress: Progress) -> bool:
         """Takes one step; tells whether it is worth taking the next at once."""
@@ -216,9 +223,3 @@ class Erasing:
                 return
             yield tx, progress
             await register.save(tx, progress)
-
-    async def _read(self, erasure: Erasure) -> Progress:
-        progress = await register.read(self._pool, erasure.workspace, erasure.name)
-        if progress is None:
-            raise NotFound(erasure.name)
-        return progress

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rapport.common.v1.subjects_pb2 import (
     ERASURE_STAGE_BYTES,
@@ -89,13 +89,17 @@ set stage = $3, counts = $4, also = $5, feed_partition = $6, feed_position = $7,
 where workspace = $1 and erasure = $2
 """
 
-_WAITING_FOR_BYTES = "select workspace, erasure from kernel.erasures where stage = $1"
+_WAITING_FOR_BYTES = """
+select workspace, erasure, cardinality(hashes) as size from kernel.erasures where stage = $1
+"""
 
+# One that was begun again meanwhile, about more, may have left bytes behind since.
 _FINISH = """
-update kernel.erasures e set stage = $4, problem = '',
-    notes = array(select distinct unnest(e.notes || $5::text[]) order by 1)
-from unnest($1::text[], $2::text[]) waited (workspace, erasure)
-where (e.workspace, e.erasure, e.stage) = (waited.workspace, waited.erasure, $3)
+update kernel.erasures e set stage = $5, problem = '',
+    notes = array(select distinct unnest(e.notes || $6::text[]) order by 1)
+from unnest($1::text[], $2::text[], $3::int[]) waited (workspace, erasure, size)
+where (e.workspace, e.erasure, cardinality(e.hashes), e.stage)
+    = (waited.workspace, waited.erasure, waited.size, $4)
 """
 
 _SAY_PROBLEM = "update kernel.erasures set problem = $2 where stage = $1"
@@ -104,6 +108,14 @@ _KEYS = """
 select hash, key_time, key_event_id from kernel.erased_subjects
 where workspace = $1 and hash = any($2::text[])
 """
+
+
+class Waiting(NamedTuple):
+    """An erasure of which only bytes are left, and about how many hashes it was then."""
+
+    workspace: str
+    name: str
+    size: int
 
 
 @dataclass(slots=True)
@@ -198,16 +210,14 @@ async def all_erasures(pool: Pool, limit: int = 1_000) -> list[Progress]:
     return [_progress(row) for row in await pool.fetch(_LIST_ALL, limit)]
 
 
-async def waiting_for_bytes(connection: Tx | Pool) -> list[tuple[str, str]]:
-    """The erasures, by workspace and name, of which only bytes are left."""
+async def waiting_for_bytes(connection: Tx | Pool) -> list[Waiting]:
+    """The erasures of which only bytes are left."""
     rows = await connection.fetch(_WAITING_FOR_BYTES, ERASURE_STAGE_BYTES)
-    return [(row["workspace"], row["erasure"]) for row in rows]
+    return [Waiting(row["workspace"], row["erasure"], row["size"]) for row in rows]
 
 
-async def finish(
-    tx: Tx | Pool, waited: Sequence[tuple[str, str]], notes: Sequence[str] = ()
-) -> None:
-    """Say of erasures that the bytes they left behind are gone."""
+async def finish(tx: Tx | Pool, waited: Sequence[Waiting], notes: Sequence[str] = ()) -> None:
+    """Say of erasures that the bytes they left behind are gone, unless they were begun again."""
     stages = ERASURE_STAGE_BYTES, ERASURE_STAGE_FINISHED
     await tx.execute(_FINISH, *columns(waited), *stages, list(notes))
 

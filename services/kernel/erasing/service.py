@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
-    from services.kernel.erasing.erasing import Erasing
     from services.kernel.erasing.holdings import Holdings, Identifier
     from services.kernel.erasing.register import Progress
+    from services.kernel.erasing.turns import Turns
 
 RECORDS_PER_RESPONSE_MAX = 100
 
@@ -31,12 +31,12 @@ class SubjectsServicer(SubjectsServiceServicer):
         self,
         pool: Pool,
         holdings: Holdings,
-        erasing: Erasing,
+        turns: Turns,
         derive_key: Callable[[str], bytes],
     ) -> None:
         self._pool = pool
         self._holdings = holdings
-        self._erasing = erasing
+        self._turns = turns
         self._derive_key = derive_key
 
     async def ExportSubject(
@@ -66,7 +66,7 @@ class SubjectsServicer(SubjectsServiceServicer):
             nodes=tuple(request.nodes),
             anonymises=request.anonymise,
         )
-        progress = await self._erasing.take_steps(erasure)
+        progress = await self._turns.take(erasure)
         return pb.EraseSubjectResponse(
             finished=progress.is_finished,
             counts=_counts(progress.counts),

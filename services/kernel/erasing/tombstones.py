@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from services.kernel.log.sql import columns
+from services.kernel.views.checkpoint import HOLDING_LOCK_KEY, TAKE_HOLDING_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -31,8 +32,17 @@ ERASED_CHANNEL = "erased"
 
 NOTHING_RENAMED: Mapping[str, str] = MappingProxyType({})
 
-# In one order for all, as rebuilds do.
+# In one order for all, as consumers and rebuilds do: theirs come before the heads.
 _HOLD_CONSUMERS = """
+select from kernel.checkpoints c
+where exists (
+    select from kernel.checkpoints live where live.consumer = c.consumer and live.generation = 0
+)
+order by consumer, generation, source, partition for update of c
+"""
+
+# A view that is read at once has none of its own: of what is built of it they come after.
+_HOLD_THE_OTHERS = """
 select from kernel.checkpoints order by consumer, generation, source, partition for update
 """
 
@@ -107,9 +117,11 @@ async def hold_everything(tx: Tx, log: Log) -> None:
 
     What consumers have read before is worth nothing afterwards: they are fenced and read anew.
     """
+    await tx.execute(TAKE_HOLDING_LOCK, HOLDING_LOCK_KEY)
     await tx.execute(_HOLD_CONSUMERS)
-    await tx.execute(_FENCE_CONSUMERS)
     await log.lock_heads(tx, set(range(log.partitions)))
+    await tx.execute(_HOLD_THE_OTHERS)
+    await tx.execute(_FENCE_CONSUMERS)
 
 
 async def seal_received(connection: Tx | Pool, until: datetime) -> None:

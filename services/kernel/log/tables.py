@@ -134,17 +134,29 @@ create table if not exists kernel.erased_subjects (
     primary key (workspace, hash)
 );
 
--- What was there before these columns gets them without being rewritten.
-do $$ begin
-    if not exists (
-        select from pg_attribute
-        where attrelid = 'kernel.events'::regclass and attname = 'erasure'
-    ) then
-        alter table kernel.events add column erasure text;
-        alter table kernel.heads add column sealed_time timestamptz not null default '-infinity';
-        alter table kernel.requests add column unchanged text[];
+-- What was there before these columns gets each of them without being rewritten.
+do $$ declare
+    missing text;
+begin
+    for missing in
+        select format('alter table %s add column %I %s', added.owner, added.name, added.kind)
+        from (values
+            ('kernel.events', 'erasure', 'text'),
+            ('kernel.heads', 'sealed_time', 'timestamptz not null default ''-infinity'''),
+            ('kernel.requests', 'unchanged', 'text[]')
+        ) added (owner, name, kind)
+        where not exists (
+            select from pg_attribute
+            where attrelid = added.owner::regclass and attname = added.name
+        )
+    loop
+        execute missing;
+    end loop;
+    if to_regclass('kernel.events_erased') is null then
         create index events_erased on kernel.events (workspace, erasure, partition, position)
             where erasure is not null;
+    end if;
+    if to_regclass('kernel.requests_unchanged') is null then
         create index requests_unchanged on kernel.requests using gin (unchanged)
             where unchanged is not null;
     end if;

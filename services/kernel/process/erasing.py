@@ -9,6 +9,7 @@ from rapport.common.v1 import subjects_pb2, subjects_pb2_grpc
 from services.kernel.erasing.compaction import Compactor
 from services.kernel.erasing.erasing import Erasing
 from services.kernel.erasing.service import SubjectsServicer
+from services.kernel.erasing.turns import Turns
 from services.kernel.feed.feed import Feed
 from services.kernel.rpc.server import Served, served
 
@@ -24,6 +25,7 @@ class SubjectErasing:
 
     servicer: SubjectsServicer
     erasing: Erasing
+    turns: Turns
     compactor: Compactor
 
     @property
@@ -59,5 +61,6 @@ def subject_erasing(
         feeds=feeds,
         wake_compactor=compactor.wake,
     )
-    servicer = SubjectsServicer(kernel.pool, holdings, erasing, kernel.derive_key)
-    return SubjectErasing(servicer, erasing, compactor)
+    turns = Turns(erasing)
+    servicer = SubjectsServicer(kernel.pool, holdings, turns, kernel.derive_key)
+    return SubjectErasing(servicer, erasing, turns, compactor)

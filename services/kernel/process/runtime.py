@@ -240,6 +240,7 @@ async def running(
         _start_listener(process, config.database_url)
         _start_projections(process, service, feed, sources, registry)
         if erasing is not None:
+            process.tasks.spawn("erasing", erasing.turns.run())
             process.tasks.spawn("compactor", erasing.compactor.run())
             for number, work in enumerate(service.sweeping(kernel, erasing.erasing, registry)):
                 process.tasks.spawn("sweeping", work, f"{number}")

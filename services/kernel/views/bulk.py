@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from services.kernel.log.database import transaction
 from services.kernel.log.log import READ_BATCH_SIZE, read_of_types
-from services.kernel.views.checkpoint import FencedError, Place, create_checkpoint
+from services.kernel.views.checkpoint import FencedError, Place
 from services.kernel.views.view import schema_of
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ class BulkBuild:
                     raise FencedError(f"something was erased from {self.view.name} meanwhile")
 
     async def _epochs(self) -> dict[tuple[str, int], int]:
-        """The epochs of all checkpoints, which are there for everybody to see from here on."""
-        for source, partition in self.live:
-            await create_checkpoint(self.pool, self._place(source, partition))
+        """The epochs of all checkpoints, which are there for everybody to see before."""
         rows = await self.pool.fetch(_EPOCHS, self.view.name, self.generation)
         return {(row["source"], row["partition"]): row["epoch"] for row in rows}
 

@@ -11,13 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.kernel.log.database import transaction
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncpg import Pool
 
     from services.kernel.log.sql import Tx
 
 ADVANCED_CHANNEL = "advanced"
 LIVE_GENERATION = 0
+
+# Who holds every checkpoint has it, and so has whoever makes one: else that would not be held.
+HOLDING_LOCK_KEY = 7_267_767_680
+TAKE_HOLDING_LOCK = "select pg_advisory_xact_lock($1)"
 
 _CREATE = """
 insert into kernel.checkpoints (consumer, generation, source, partition, position,
@@ -114,6 +122,17 @@ class Lease:
 async def create_checkpoint(connection: Tx | Pool, place: Place, position: int = 0) -> None:
     """Make sure that a checkpoint exists."""
     await connection.execute(_CREATE, *place.key, position)
+
+
+async def begin_checkpoints(pool: Pool, places: Iterable[Place]) -> None:
+    """Make sure that checkpoints exist before what they are of is read.
+
+    Whoever holds every checkpoint at the moment has done when this returns, and will hold these.
+    """
+    async with transaction(pool) as tx:
+        await tx.execute(TAKE_HOLDING_LOCK, HOLDING_LOCK_KEY)
+        for place in places:
+            await create_checkpoint(tx, place)
 
 
 async def take_lease(pool: Pool, place: Place, owner: str, lease_s: float) -> Lease | None:

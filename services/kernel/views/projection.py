@@ -31,7 +31,7 @@ from services.kernel.views.checkpoint import (
     FencedError,
     Lease,
     Place,
-    create_checkpoint,
+    begin_checkpoints,
     hold_checkpoint,
     take_lease,
 )
@@ -149,7 +149,7 @@ class Projection(Generic[T]):
         """Work whenever the lease is ours; stops only when going on would be wrong."""
         while True:
             try:
-                await create_checkpoint(self.pool, self.place)
+                await begin_checkpoints(self.pool, [self.place])
                 lease = await take_lease(self.pool, self.place, self.owner, self.lease_s)
                 if lease is None:
                     await _rest(self.lease_s / 3)

@@ -24,6 +24,7 @@ from services.kernel.views.bulk import BuildsInBulk, BulkBuild, TooMuchForBulkEr
 from services.kernel.views.checkpoint import (
     FencedError,
     Place,
+    begin_checkpoints,
     create_checkpoint,
     hold_checkpoint,
     read_positions,
@@ -149,6 +150,9 @@ class Rebuild:
         One that is empty is built in bulk, if the view offers that and its logs are not too long.
         """
         generation = await self._generation()
+        live, _ = await self._positions(generation)
+        places = [Place(self.view.name, *place, generation) for place in live]
+        await begin_checkpoints(self.pool, places)
         started = time.monotonic()
         applied = 0
         try:

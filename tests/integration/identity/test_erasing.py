@@ -1,5 +1,6 @@
 """A person is erased by any identifier, in every system, whatever fails meanwhile."""
 
+import asyncio
 import itertools
 import sys
 from dataclasses import replace
@@ -31,6 +32,7 @@ from rapport.identity.v1.service_pb2_grpc import IdentityServiceStub
 from services.contacts.__main__ import SERVICE as CONTACTS
 from services.identity.__main__ import SERVICE as IDENTITY
 from services.identity.asking import Systems
+from services.identity.service.erasures import TAKES_LONG
 from services.identity.upkeep import erasing as upkeep
 from services.identity.upkeep.erasure_register import reconcile
 from services.kernel.clock import new_id
@@ -41,6 +43,7 @@ from services.kernel.process.metrics import new_registry
 MARKER = "valparaiso-marker"
 EMAIL = f"ada.{MARKER}@example.org"
 NOWHERE = "127.0.0.1:1"
+CALL_S = 4.0
 # Where the loop that goes on with erasures changes anything.
 EFFECTS = {"_go_on", "_ask", "_record"}
 
@@ -107,6 +110,27 @@ async def test_a_preview_tells_what_would_go_and_nothing_goes(erasures, contacts
     assert 1 == found["identity"]["profiles"]
     assert {"deals", "events", "segments"} == {name for name in told if told[name].problem}
     assert [] == list(listed.erasures)
+
+
+async def test_an_erasure_is_begun_even_if_somebody_counts_for_longer_than_the_call(
+    erasures, ada, monkeypatch
+):
+    asked = Systems.preview
+
+    async def preview(systems, workspace, system, identifiers):
+        if system == "events":
+            await asyncio.Event().wait()
+        return await asked(systems, workspace, system, identifiers)
+
+    monkeypatch.setattr(Systems, "preview", preview)
+    request = pb.CreateErasureRequest(erasure_id="long", profile=ada.name)
+    told = pb.CreateErasureRequest(profile=ada.name, validate_only=True)
+    preview_told = (await erasures.CreateErasure(told, timeout=CALL_S)).preview
+    created = (await erasures.CreateErasure(request, timeout=CALL_S)).erasure
+    problems = {each.system: each.problem for each in preview_told.systems}
+
+    assert TAKES_LONG == problems["events"]
+    assert "erasures/long" == created.name
 
 
 async def test_who_is_erased_is_gone_and_what_failed_does_not_stop_the_others(
