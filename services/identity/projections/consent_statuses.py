@@ -13,7 +13,6 @@ from datetime import datetime
 
 from rapport.identity.v1.consents_pb2 import ConsentStatus
 from rapport.identity.v1.events_pb2 import (
-    ProfileActivityRetracted,
     ProfileConsentChanged,
     ProfileIdentifiersChanged,
     ProfileRemoved,
@@ -96,12 +95,7 @@ order by n.workspace, n.profile
 
 PROFILES_PER_FETCH = 500
 
-_MOVES = (
-    ProfileActivityRetracted,
-    ProfileIdentifiersChanged,
-    ProfileRemoved,
-    ProfilesMerged,
-)
+_MOVES = (ProfileIdentifiersChanged, ProfileRemoved, ProfilesMerged)
 
 ConsentPlace = tuple[str, str]  # profile, purpose id
 
@@ -130,7 +124,10 @@ class Told:
 async def tell_consents(
     tx: Tx, schema: str, told: Sequence[Change], said: Mapping[Place, Recorded]
 ) -> list[Change]:
-    """Tells whose consent is another: by what was told of profiles, and said under nodes."""
+    """Tells whose consent is another: by what was told of profiles, and said under nodes.
+
+    `said` is what was said from now on, or no longer.
+    """
     moved = {
         (change.cause.workspace, profile): change.cause
         for change in told
@@ -140,12 +137,7 @@ async def tell_consents(
     workspaces = {workspace for workspace, _ in (*moved, *said)}
     if not said and workspaces:
         spoken = await tx.fetch(_SPOKEN_OF.format(schema=schema), sorted(workspaces))
-        # Where the last word was just taken back, what was told of it must go as well.
-        workspaces = {row["workspace"] for row in spoken} | {
-            change.cause.workspace
-            for change in told
-            if isinstance(change.event, ProfileActivityRetracted)
-        }
+        workspaces = {row["workspace"] for row in spoken}
     causes = {place: cause for place, cause in moved.items() if place[0] in workspaces}
     if said:
         found = await tx.fetch(_PROFILES.format(schema=schema), *columns(sorted(said)))
@@ -240,7 +232,7 @@ async def _save(
 
 
 def _profiles_in(change: Change) -> Collection[str]:
-    """Returns the profiles whose identifiers or words a change concerns."""
+    """Returns the profiles whose identifiers a change concerns."""
     match change.event:
         case ProfilesMerged(absorbed=absorbed):
             return change.profile, id_of(absorbed)

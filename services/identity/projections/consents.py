@@ -158,12 +158,19 @@ async def keep_words(
     return {(event.workspace, node): event for event, word in said for node in word.nodes}
 
 
-async def take_words_back(tx: Tx, schema: str, lost: Sequence[Lost]) -> None:
-    """Removes what facts said that are no more."""
+async def take_words_back(tx: Tx, schema: str, lost: Sequence[Lost]) -> dict[Place, Recorded]:
+    """Removes what facts said that are no more; returns under which nodes, with what does so."""
+    causes = {(each.event.workspace, each.atom): each.event for each in lost}
     asked = [
         (each.event.workspace, each.atom, each.fact.occur_time, each.fact.key) for each in lost
     ]
-    await _find_last(tx, schema, await tx.fetch(_REMOVE.format(schema=schema), *columns(asked)))
+    removed = await tx.fetch(_REMOVE.format(schema=schema), *columns(asked))
+    await _find_last(tx, schema, removed)
+    return {
+        (row["workspace"], node): causes[row["workspace"], row["atom"]]
+        for row in removed
+        for node in row["nodes"]
+    }
 
 
 async def forget_words(

@@ -40,16 +40,19 @@ RulesOf = Mapping[str, Rules]  # by workspace
 
 async def retract(
     tx: Tx, schema: str, rules: RulesOf, retractions: Mapping[Message, Recorded]
-) -> list[Change]:
-    """Takes back facts of imports that were there before."""
+) -> tuple[list[Change], dict[Place, Recorded]]:
+    """Takes back facts of imports that were there before.
+
+    Returns what that changes, and under which nodes words on consent are gone.
+    """
     remains = await take_back(tx, schema, retractions)
     lost_words = await accounts.remove_words(tx, schema, retractions)
     described = await accounts.lose_words(tx, schema, lost_words)
     if not remains.lost:
-        return described
-    await consents.take_words_back(tx, schema, remains.lost)
+        return described, {}
+    fell_silent = await consents.take_words_back(tx, schema, remains.lost)
     told = await _lose(tx, schema, rules, remains, remains.swing(), lost_words)
-    return [*told, *described]
+    return [*told, *described], fell_silent
 
 
 async def erase(
@@ -79,7 +82,7 @@ async def erase(
     await assertions.restore_slots(tx, schema, remains.lost_slots(), remains.slots, swing)
     fell_silent = await consents.forget_words(tx, schema, erased)
     if remains.lost:
-        await consents.take_words_back(tx, schema, remains.lost)
+        fell_silent |= await consents.take_words_back(tx, schema, remains.lost)
     judged: list[Judged] = []
     for (workspace, *pair), node in await verdicts.silence_verdicts(tx, schema, keys):
         swing.shaken.update((workspace, end) for end in pair)

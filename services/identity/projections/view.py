@@ -123,7 +123,7 @@ class ProfilesView:
         await tx.execute(_PLAN_ANEW)
         rules = await self.rules(tx, schema, {event.workspace for event in heeded})
         still_true, retractions = settle(heeded)
-        told = await retract(tx, schema, rules, retractions) if retractions else []
+        told, unsaid = await retract(tx, schema, rules, retractions) if retractions else ([], {})
         erased, fell_silent = await erase(tx, schema, rules, heeded)
         told += erased
         still_true = await _not_erased_words(tx, schema, still_true)
@@ -142,7 +142,8 @@ class ProfilesView:
         told += await accounts.hear_words(tx, schema, words)
         told += await _judge(tx, schema, rules, still_true)
         spoken = await consents.keep_words(tx, schema, facts, still_true)
-        return told + await consent_statuses.tell_consents(tx, schema, told, fell_silent | spoken)
+        heard_of = unsaid | fell_silent | spoken
+        return told + await consent_statuses.tell_consents(tx, schema, told, heard_of)
 
 
 async def _not_erased_words(tx: Tx, schema: str, events: Sequence[Recorded]) -> Sequence[Recorded]:

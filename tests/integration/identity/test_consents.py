@@ -287,6 +287,22 @@ async def test_a_word_that_is_taken_back_leaves_the_one_before_it(people, mail):
     assert any(isinstance(event, ProfileConsentChanged) for event in told)
 
 
+async def test_a_refusal_that_is_taken_back_no_longer_binds_another_who_has_its_identifier(
+    people, mail
+):
+    facts, traits = Facts(), {"email": "ada@x.com"}
+    agreed = facts.identify(anonymous_id="a1", traits=traits, context=preferring("marketing"))
+    wrong = facts.imported("identify", user_id="u1", traits=traits, context=preferring())
+    await people.happens(agreed, facts.cut(USER, MAIL), wrong)
+    before = await mail("email:ada@x.com")
+    told = await people.happens(facts.retracted(wrong))
+
+    assert ["DENIED", "GRANTED"] == [before, await mail("email:ada@x.com")]
+    assert [Status.GRANTED] == [
+        event.status for event in told if isinstance(event, ProfileConsentChanged)
+    ]
+
+
 async def test_everything_that_was_said_is_listed_the_last_word_first(people, mail):
     facts = Facts()
     await people.happens(
