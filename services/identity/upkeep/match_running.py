@@ -24,7 +24,7 @@ from services.identity.upkeep.match_recording import record
 from services.identity.upkeep.match_work import LEASE_S, Claimed
 from services.kernel.errors import Aborted, ResourceExhausted, Unavailable
 from services.kernel.log.bell import heard_within
-from services.kernel.log.database import is_passing, transaction
+from services.kernel.log.database import is_conflict, is_passing, transaction
 from services.kernel.process.runtime import Kernel
 from services.kernel.views.checkpoint import FencedError
 
@@ -125,7 +125,9 @@ class MatchUpkeep:
         except (FencedError, Aborted):
             raise
         except Exception as error:
-            if isinstance(error, Unavailable | ResourceExhausted) or is_passing(error):
+            if isinstance(error, Unavailable | ResourceExhausted):
+                raise
+            if is_passing(error) or is_conflict(error):
                 raise
             self._metrics.troubled.inc()
             _log.exception("match_run.troubled", name=claimed.name)

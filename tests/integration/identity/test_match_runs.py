@@ -1,6 +1,7 @@
 """Match runs end in whatever way they end, once, and leave nothing running."""
 
 import pytest
+from asyncpg import DeadlockDetectedError, InvalidCachedStatementError
 
 from rapport.identity.v1.match_runs_pb2 import CancelMatchRunRequest, MatchRunState
 from services.identity.__main__ import SERVICE
@@ -168,6 +169,29 @@ async def test_what_is_past_the_likeliest_is_not_closed_as_unlikely(world, monke
     run = await world.run("r2")
 
     assert (0, 1) == (run.counts.closed, run.counts.left_out)
+
+
+@pytest.mark.parametrize(
+    "failure", [DeadlockDetectedError("deadlock detected"), InvalidCachedStatementError("swapped")]
+)
+async def test_a_run_goes_on_when_somebody_else_was_faster_or_the_view_was_swapped(
+    world, monkeypatch, failure
+):
+    await world.contact("ada")
+    failures = [failure]
+
+    async def fail():
+        if failures:
+            raise failures.pop()
+
+    finding(monkeypatch, before_it_ends=fail)
+    await world.start()
+    with pytest.raises(type(failure)):
+        await world.step()
+    await world.lapse()
+    await world.step()
+
+    assert DONE == (await world.get_run()).state
 
 
 async def test_a_run_that_ends_its_workers_again_and_again_is_given_up(world, monkeypatch):
