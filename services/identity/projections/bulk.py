@@ -256,13 +256,17 @@ class ProfilesBulk:
         self._people: dict[str, Population] = {}
         self._taken_back: set[Message] = set()
         self._postponed: list[Recorded] = []
-        self._facts = 0
+        self._events = 0
 
     @property
     def heeds(self) -> frozenset[str]:
         return self._view.heeds
 
     async def add(self, events: Sequence[Recorded]) -> None:
+        # Those that are no facts take memory, too: words on deals, verdicts, what waits.
+        self._events += len(events)
+        if self._events > self._view.events_in_bulk_max:
+            raise TooMuchForBulkError(f"more than {self._view.events_in_bulk_max} events")
         if self._indexes is None:
             self._indexes = await drop_indexes(self._tx, self._schema)
         still_true = list(self._not_postponed(events))
@@ -283,9 +287,6 @@ class ProfilesBulk:
         await self._copy("timeline", rows)
         await self._copy("account_words", said)
         await self._copy("consent_words", consented)
-        self._facts += len(rows)
-        if self._facts > self._view.events_in_bulk_max:
-            raise TooMuchForBulkError(f"more than {self._view.events_in_bulk_max} facts")
 
     async def finish(self) -> None:
         for workspace in sorted(self._people):

@@ -33,8 +33,8 @@ LEASE_S = 30.0
 READ_TIMEOUT_S = 10.0
 # So few that others who are served by this process hardly wait while they are decoded.
 EVENTS_PER_READ = 500
-# More facts of a workspace are folded batch by batch: this process has others to serve.
-FACTS_AT_ONCE_MAX = 1_000_000
+# More events of a workspace are folded batch by batch: this process has others to serve.
+EVENTS_AT_ONCE_MAX = 1_000_000
 # So few are left to fold while the live view is held.
 LEVEL_EVENTS_MAX = 1_000
 
@@ -77,7 +77,7 @@ class Builder:
     @property
     def view(self) -> ProfilesView:
         """The view by these rules."""
-        return ProfilesView(self._by_these, events_in_bulk_max=FACTS_AT_ONCE_MAX)
+        return ProfilesView(self._by_these, events_in_bulk_max=EVENTS_AT_ONCE_MAX)
 
     async def level(self) -> None:
         """Builds what is missing until nearly where the live view is; holds nobody up."""

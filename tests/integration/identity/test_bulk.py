@@ -70,6 +70,19 @@ async def test_more_retractions_than_are_kept_are_not_built_at_once(database, mo
             await build(connection, [*events, *retractions], "too_much")
 
 
+async def test_what_is_about_nobody_counts_as_well_towards_what_is_built_at_once(database):
+    facts = Facts()
+    of_nobody = [facts.deal_opened(f"d{number}", "") for number in range(3)]
+    view = view_of(DEFAULT)
+    view.events_in_bulk_max = 2
+    async with connected(database) as connection, connection.transaction():
+        await create(connection, "bulk")
+        built = view.bulk(connection, "bulk")
+        await built.add(of_nobody[:2])
+        with pytest.raises(TooMuchForBulkError):
+            await built.add(of_nobody[2:])
+
+
 def test_what_is_read_in_bulk_is_what_is_folded():
     built = ProfilesView().bulk(None, "bulk")
 

@@ -206,11 +206,11 @@ async def test_what_people_decided_holds_under_any_rules(world):
     assert await world.kernel.pool.fetchval("select count(*) from profiles.profiles") == 2
 
 
-async def test_more_facts_than_fit_into_memory_are_folded(world, monkeypatch):
+async def test_more_events_than_fit_into_memory_are_folded(world, monkeypatch):
     facts = Facts()
     for user, browser in (("u1", "a"), ("u2", "a"), ("u3", "b")):
         await world.record(facts.identify(user_id=user, anonymous_id=browser))
-    monkeypatch.setattr(rule_building, "FACTS_AT_ONCE_MAX", 1)
+    monkeypatch.setattr(rule_building, "EVENTS_AT_ONCE_MAX", 1)
     await world.draft("two-users", with_type(USER_ID, limit=2))
 
     shown = await world.preview("ruleSets/two-users")
