@@ -21,10 +21,11 @@ from rapport.identity.v1.accounts_pb2 import (
 from services.identity.changes import name_of
 from services.identity.facts import received_at
 from services.identity.identifiers import GROUP_ID, account_name, group
-from services.identity.projections.profiles import find_profile_id, snapshot, trait
+from services.identity.projections.profiles import find_profile_id, trait
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx
 
@@ -82,7 +83,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 async def get_account(pool: Pool, workspace: str, name: str) -> Account:
     """Returns the account that a name leads to; raises InvalidArgument or NotFound."""
     account = account_named(workspace, name, "name")
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         row = await connection.fetchrow(_ROW, workspace, account)
         if row is None:
             raise NotFound(name)
@@ -99,7 +100,7 @@ async def list_accounts(
         page_size=request.page_size,
         page_token=request.page_token,
     )
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         page = query.page(await connection.fetch(query.sql, *query.args))
         found = await _filled(connection, workspace, page.rows)
     return ListAccountsResponse(accounts=found, next_page_token=page.next_page_token)
@@ -116,7 +117,7 @@ async def list_memberships(
         page_token=request.page_token,
         where=await _parent(pool, workspace, request.parent),
     )
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         page = query.page(await connection.fetch(query.sql, *query.args))
         asked = sorted({row["account"] for row in page.rows})
         found = await connection.fetch(_GROUPS, workspace, asked)

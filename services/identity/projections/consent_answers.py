@@ -22,13 +22,14 @@ from services.identity.consents import (
 )
 from services.identity.facts import received_at
 from services.identity.projections.consents import WORD_COLUMNS, word_in
-from services.identity.projections.profiles import is_id, node_named, snapshot
+from services.identity.projections.profiles import is_id, node_named
 from services.identity.projections.purposes import active_purpose, load_rows, purpose_in
 from services.identity.projections.rules_in_force import rules_of
 from services.kernel.errors import NotFound
 from services.kernel.lists.filter import Field, Kind
 from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
 from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx
 
@@ -113,7 +114,7 @@ async def consents_of(
 
     Raises InvalidArgument, NotFound, or FailedPrecondition when the purpose is archived.
     """
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         person = await find_person(connection, workspace, name)
         if purpose:
             purposes = [await active_purpose(connection, workspace, purpose)]
@@ -139,7 +140,7 @@ async def list_consent_words(
         token = PageToken.decoded(request.page_token, fingerprint, _CURSOR)
         before = (token.values[0], _key(token.values[1]))
     size = min(request.page_size, PAGE_SIZE_MAX) or PAGE_SIZE_DEFAULT
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         person = await find_person(connection, workspace, request.name)
         nodes = list(person.types)
         rows = await connection.fetch(_SAID, workspace, nodes, *before, size + 1)

@@ -22,11 +22,12 @@ from services.identity.facts import received_at
 from services.identity.graph import Pair, Refusal, Rule, place_of, resolve
 from services.identity.identifiers import Identifier
 from services.identity.projections.flags import flags_of
-from services.identity.projections.profiles import node_named, snapshot
+from services.identity.projections.profiles import node_named
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.projections.survey import Survey, survey
 from services.identity.rules import Rules
 from services.kernel.errors import NotFound
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx
 
@@ -159,7 +160,7 @@ def violation_of(refusal: Refusal, *, is_blocked: bool) -> str:
 
 async def explain_profile(pool: Pool, workspace: str, name: str) -> pb.ExplainProfileResponse:
     """Returns what a profile is made of; raises InvalidArgument, NotFound, ResourceExhausted."""
-    async with snapshot(pool) as tx:
+    async with one_moment(pool) as tx:
         rules = await rules_of(tx, workspace)
         node = node_named(rules, workspace, name)
         found = await survey(tx, rules, workspace, [node])
@@ -196,7 +197,7 @@ async def explain_pair(
 ) -> pb.ExplainPairResponse:
     """Returns why two identifiers are one person's, or are not; raises ResourceExhausted."""
     pair = other.node, one.node
-    async with snapshot(pool) as tx:
+    async with one_moment(pool) as tx:
         rules = await rules_of(tx, workspace)
         found = await survey(tx, rules, workspace, pair)
         path = shortest(_ways(rules, found), one.node, other.node)

@@ -20,10 +20,10 @@ from services.identity.erasures import ErasedKeys
 from services.identity.facts import received_at
 from services.identity.flags import Flag, FlaggedPlace, Kind
 from services.identity.projections.graph_rows import Place
-from services.identity.projections.profiles import snapshot
 from services.kernel.lists.filter import Field, Fields
 from services.kernel.lists.filter import Kind as FieldKind
 from services.kernel.lists.paging import Listing, Row, Table
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx, columns
 
@@ -172,7 +172,7 @@ async def list_flags(
         page_size=request.page_size,
         page_token=request.page_token,
     )
-    async with snapshot(pool) as tx:
+    async with one_moment(pool) as tx:
         page = query.page(await tx.fetch(query.sql, *query.args))
         told = await _told(tx, workspace, page.rows)
     return ListIdentifierFlagsResponse(flags=told.values(), next_page_token=page.next_page_token)

@@ -20,10 +20,11 @@ from services.identity.changes import id_of, name_of
 from services.identity.flags import FACTS as FLAGS
 from services.identity.flags import flag_of
 from services.identity.identifiers import Identifier
-from services.identity.projections.profiles import find_profile_id, is_id, snapshot
+from services.identity.projections.profiles import find_profile_id, is_id
 from services.kernel.errors import NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
+from services.kernel.log.database import one_moment
 from services.kernel.log.log import envelope_of
 from services.kernel.log.recorded import EventTypes, timestamp_of
 from services.kernel.log.sql import Tx
@@ -111,7 +112,7 @@ async def list_profile_history(
         page_token=request.page_token,
         where={"profile": profile},
     )
-    async with snapshot(pool) as tx:
+    async with one_moment(pool) as tx:
         if not await tx.fetchval(_IS_KNOWN, workspace, profile):
             raise NotFound(request.name)
         page = query.page(await tx.fetch(query.sql, *query.args))
@@ -141,7 +142,7 @@ async def list_verdicts(
         page_token=request.page_token,
         where=None if on is None else {"node": on.node},
     )
-    async with snapshot(pool) as tx:
+    async with one_moment(pool) as tx:
         page = query.page(await tx.fetch(query.sql, *query.args))
         values = await _values(tx, workspace, page.rows)
     return ListVerdictsResponse(

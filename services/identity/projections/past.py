@@ -17,10 +17,11 @@ from rapport.identity.v1.events_pb2 import ProfileActivityRecorded
 from rapport.identity.v1.service_pb2 import Identifier, Profile, TimelineKind, Trait
 from services.identity.changes import name_of, stream_of
 from services.identity.identifiers import account_name, identifier
-from services.identity.projections.profiles import node_named, snapshot
+from services.identity.projections.profiles import node_named
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.rules import CONTACT_ID, EMAIL, PHONE, Rules
 from services.kernel.errors import NotFound
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx
 from services.kernel.views.aggregate_versions import CURRENT_AT
@@ -73,7 +74,7 @@ async def get_profile_at(pool: Pool, workspace: str, name: str, moment: datetime
     """Returns the profile that a name led to at a moment; raises InvalidArgument or NotFound."""
     rules = await rules_of(pool, workspace)
     node = node_named(rules, workspace, name)
-    async with snapshot(pool) as tx:
+    async with one_moment(pool) as tx:
         profile = await tx.fetchval(_PROFILE_OF_NODE, workspace, node, moment)
         whole: Any = await tx.fetchrow(_WHOLE, workspace, profile, moment)
         if whole is None:

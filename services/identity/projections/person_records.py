@@ -16,9 +16,9 @@ from rapport.common.v1.subjects_pb2 import SubjectRecord
 from services.identity.changes import name_of
 from services.identity.identifiers import Identifier
 from services.identity.projections.consent_answers import Person, profile_name
-from services.identity.projections.profiles import snapshot
 from services.identity.verdicts import pair_id
 from services.kernel.erasing.exports import streams_told
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import EventTypes, timestamp_of
 
 ROWS_PER_PART = 500
@@ -83,7 +83,7 @@ async def person_records(
 ) -> AsyncIterator[Sequence[SubjectRecord]]:
     """Yields everything that is held about a person, in parts."""
     nodes, resource = list(person.types), profile_name(person)
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         judged = await connection.fetch(_JUDGED, workspace, nodes)
         suggested = await connection.fetch(_SUGGESTED, workspace, nodes)
         for system, kind, rows in _HELD:

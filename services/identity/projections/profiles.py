@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +35,7 @@ from services.identity.traits import Said
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx, columns
 
@@ -188,7 +188,7 @@ async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:
 
 async def get_profile(pool: Pool, workspace: str, name: str) -> Profile:
     """Returns the profile a name leads to; raises InvalidArgument or NotFound."""
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         rules = await rules_of(connection, workspace)
         rows = await connection.fetch(_ROW, workspace, node_named(rules, workspace, name))
         if not rows:
@@ -203,7 +203,7 @@ async def batch_get_profiles(
     rules = await rules_of(pool, workspace)
     nodes = {name: _node_or_none(rules, workspace, name) for name in names}
     asked = sorted({node for node in nodes.values() if node is not None})
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         found = await leads_to(connection, workspace, asked)
         rows = await connection.fetch(_ROWS, workspace, sorted(set(found.values())))
         whole = await filled(connection, workspace, rows)
@@ -232,7 +232,7 @@ async def list_profiles(
         page_size=request.page_size,
         page_token=request.page_token,
     )
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         page = query.page(await connection.fetch(query.sql, *query.args))
         found = await filled(connection, workspace, page.rows)
     return ListProfilesResponse(profiles=found, next_page_token=page.next_page_token)
@@ -266,16 +266,6 @@ def _node_or_none(rules: Rules, workspace: str, name: str) -> str | None:
         return node_named(rules, workspace, name)
     except NotFound:
         return None
-
-
-@asynccontextmanager
-async def snapshot(pool: Pool) -> AsyncIterator[Tx]:
-    """A transaction that sees one moment."""
-    async with (
-        pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        yield connection
 
 
 async def filled(

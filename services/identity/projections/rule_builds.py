@@ -19,7 +19,7 @@ from asyncpg import UndefinedTableError
 from rapport.identity.v1.rule_sets_pb2 import ProfileShiftExample, RuleSet, RuleSetProgress
 from rapport.identity.v1.service_pb2 import Identifier
 from services.identity.deciders.rule_set import PREVIEWED, PREVIEWING, PUBLISHING
-from services.identity.projections.profiles import snapshot
+from services.kernel.log.database import one_moment
 from services.kernel.views.bulk import BULK_STATEMENT_TIMEOUT_S
 from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.view import LIVE
@@ -277,7 +277,7 @@ async def with_build(pool: Pool, workspace: str, rule_set_id: str, rule_set: Rul
         found = [ProfileShiftExample.FromString(each) for each in row["examples"]]
         # What was built may be dropped at any time.
         with suppress(UndefinedTableError):
-            async with snapshot(pool) as tx:
+            async with one_moment(pool) as tx:
                 rule_set.examples.extend(await _known(tx, workspace, found))
     return rule_set
 

@@ -9,9 +9,10 @@ from asyncpg import Pool
 from rapport.identity.v1.events_pb2 import ProfileActivityRecorded
 from rapport.identity.v1.service_pb2 import ProfileChange, ProfileChangeKind, TimelineEntry
 from services.identity.changes import id_of, name_of
-from services.identity.projections.profiles import LISTING, filled, leads_to, snapshot
+from services.identity.projections.profiles import LISTING, filled, leads_to
 from services.identity.projections.timeline import SHOWN, entry
 from services.kernel.lists.filter import Arguments, Filter
+from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import utc
 from services.kernel.log.sql import Tx
 
@@ -40,7 +41,7 @@ async def changes_now(
     profiles = [id_of(name) for name in names]
     arguments = Arguments((workspace, profiles))
     statement = _MATCHING.format(wanted=wanted.sql(arguments))
-    async with snapshot(pool) as connection:
+    async with one_moment(pool) as connection:
         rows = await connection.fetch(statement, *arguments.values)
         matching = [row for row in rows if row["matches"]]
         shown = await filled(connection, workspace, matching)
