@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_BYTES
 from services.kernel.clock import SystemClock
 from services.kernel.erasing.compaction import Compactor
 from services.kernel.erasing.erasing import Erasing
@@ -19,6 +20,7 @@ from services.kernel.feed.feed import Feed
 from services.kernel.feed.relay import Relay, RelayMetrics
 from services.kernel.log.log import envelope_of
 from services.kernel.process.metrics import new_registry
+from services.kernel.testing import eventually
 from tests.box import EVENT_TYPES, ThingsView
 from tests.box_world import BoxWorld, running_log
 from tests.feed_world import connected
@@ -116,8 +118,14 @@ class ErasingWorld:
     feed: Feed
 
     async def erase(self, erasure):
-        """Takes steps until only bytes are left."""
-        return await self.erasing.take_steps(erasure, turn_s=30)
+        """Takes steps until only bytes are left, as soon as the feed has got so far."""
+
+        async def got_there():
+            progress = await self.erasing.take_steps(erasure, turn_s=30)
+            assert progress.stage >= ERASURE_STAGE_BYTES
+            return progress
+
+        return await eventually(got_there)
 
     async def finish(self, erasure):
         """Removes the bytes, too."""

@@ -1,5 +1,6 @@
 """An erased person is in no row, no message and no byte, whenever the process is killed."""
 
+import asyncio
 import dataclasses
 import sys
 import uuid
@@ -207,6 +208,29 @@ async def test_holdings_look_for_what_goes_before_they_are_asked_for_it(world, b
 
     assert (2, {}) == (world.data.pieces, progress.counts)
     assert 1 == (await world.erase(erasure_of(box, ada))).counts["log"]
+
+
+async def test_a_step_that_takes_too_long_is_taken_in_halves(world, box, ada, monkeypatch):
+    """Writers wait for each step, so it ends; and what ends too early gets nowhere."""
+    for _ in range(5):
+        await world.put(box, ada)
+    forget, sizes = world.data.forget, []
+
+    async def slow(tx, erasure, events):
+        sizes.append(len(events))
+        if len(events) > 2:
+            await asyncio.Event().wait()
+        return await forget(tx, erasure, events)
+
+    monkeypatch.setattr(world.data, "forget", slow)
+    monkeypatch.setattr(erasing, "STEP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(erasing, "EVENTS_MORE", 0)
+    with pytest.raises(TimeoutError):
+        await world.erase(erasure_of(box, ada))
+    progress = await world.erase(erasure_of(box, ada))
+
+    assert [5, 2, 2, 1] == sizes
+    assert 5 == progress.counts["log"]
 
 
 async def test_by_age_the_bytes_are_left_to_the_next_compaction(world, box, ada):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rapport.common.v1.subjects_pb2 import ERASURE_STAGE_FINISHED
 from rapport.events.v1.events_pb2 import RetentionSettings
 from rapport.events.v1.retention_pb2 import (
     ListRetentionRulesResponse,
@@ -69,6 +70,16 @@ select workspace, retention_rule_id, settings from retention_rules.retention_rul
 where state = {_ENABLED} order by workspace, retention_rule_id
 """
 
+_HALTED_RULES = f"""
+select workspace, retention_rule_id, settings from retention_rules.retention_rules r
+where state = {_DISABLED} and exists (
+    select from kernel.erasures e
+    where e.workspace = r.workspace and e.stage <> {ERASURE_STAGE_FINISHED}
+        and starts_with(e.erasure, '{DECIDER.collection}/' || r.retention_rule_id || '@')
+)
+order by workspace, retention_rule_id
+"""
+
 # An erasure by age is named for its rule and when it began; `A` comes next to `@`.
 _TAKEN = """
 select name as rule, sum((e.counts ->> $3)::bigint)::bigint as taken
@@ -120,6 +131,7 @@ RETENTION_RULES = Listing(
 )
 
 Row: TypeAlias = AggregateRow[State]
+Applied: TypeAlias = tuple[str, str, RetentionSettings]
 
 
 def _state_in(record: Any) -> State:
@@ -159,16 +171,19 @@ async def count_rules(pool: Pool, workspace: str) -> int:
     return int(await pool.fetchval(_COUNT, workspace))
 
 
-async def enabled_rules(pool: Pool) -> list[tuple[str, str, RetentionSettings]]:
+async def enabled_rules(pool: Pool) -> list[Applied]:
     """The rules in force of all workspaces: workspace, name and settings."""
-    return [
-        (
-            row["workspace"],
-            DECIDER.name(row["retention_rule_id"]),
-            RetentionSettings.FromString(row["settings"]),
-        )
-        for row in await pool.fetch(_ENABLED_RULES)
-    ]
+    return [_applied(row) for row in await pool.fetch(_ENABLED_RULES)]
+
+
+async def halted_rules(pool: Pool) -> list[Applied]:
+    """The rules of all workspaces that were disabled while they took something."""
+    return [_applied(row) for row in await pool.fetch(_HALTED_RULES)]
+
+
+def _applied(row: Any) -> Applied:
+    name = DECIDER.name(row["retention_rule_id"])
+    return row["workspace"], name, RetentionSettings.FromString(row["settings"])
 
 
 async def count_old(

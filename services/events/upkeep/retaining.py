@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from services.events.projections import sought
-from services.events.projections.retention_rules import enabled_rules
+from services.events.projections.retention_rules import enabled_rules, halted_rules
 from services.events.retention import MESSAGES, anonymises, before, takes
 from services.events.upkeep.holdings import DOORS_HEAR_S, heard, said_in
 from services.kernel.erasing import register, tombstones
@@ -84,14 +84,15 @@ class RetentionUpkeep:
         has_more = False
         for workspace, name, settings in await enabled_rules(self._kernel.pool):
             has_more |= await self._apply(workspace, name, settings)
+        for workspace, name, settings in await halted_rules(self._kernel.pool):
+            has_more |= not await self._wind_up(workspace, name, settings)
         return has_more
 
     async def _apply(self, workspace: str, name: str, settings: RetentionSettings) -> bool:
         """Finishes what a rule has begun, looks on, and takes what was found."""
         pool, now = self._kernel.pool, self._kernel.clock.now()
-        for begun in await register.unfinished(pool, workspace, f"{name}@"):
-            if not await self._take(self._erasure(workspace, begun.name, begun.key, settings)):
-                return True
+        if not await self._finish(workspace, name, settings):
+            return True
         await sought.begin(pool, workspace, name, "", now)
         has_more = await self._look(workspace, name, settings, now)
         key = FactKey(before(settings, now), LAST_ID)
@@ -100,6 +101,21 @@ class RetentionUpkeep:
             run = self._erasure(workspace, f"{name}@{now.isoformat()}", key, settings)
             has_more |= not await self._take(run)
         return has_more
+
+    async def _wind_up(self, workspace: str, name: str, settings: RetentionSettings) -> bool:
+        """Brings to its end what a rule has overwritten that was disabled since; takes no more.
+
+        It looks anew when it is enabled again.
+        """
+        await sought.forget(self._kernel.pool, workspace, name)
+        return await self._finish(workspace, name, settings)
+
+    async def _finish(self, workspace: str, name: str, settings: RetentionSettings) -> bool:
+        """Goes on with the runs that a rule has begun; tells whether nothing is left of them."""
+        for begun in await register.unfinished(self._kernel.pool, workspace, f"{name}@"):
+            if not await self._take(self._erasure(workspace, begun.name, begun.key, settings)):
+                return False
+        return True
 
     async def _look(
         self, workspace: str, name: str, settings: RetentionSettings, now: datetime

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from rapport.common.v1.envelope_pb2 import Envelope
     from services.kernel.erasing.holdings import Holdings
     from services.kernel.erasing.register import Progress
     from services.kernel.erasing.subjects import Erasure
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from services.kernel.views.view import AnyView
 
 EVENTS_PER_STEP = 500
+# By how much a step that was cut, because it took too long, grows again with each success.
+EVENTS_MORE = 10
 MESSAGES_PER_STEP = 64
 MESSAGES_AT_ONCE = 8
 STEP_TIMEOUT_S = 30.0
@@ -85,6 +88,7 @@ class Erasing:
         self._all_views = all_views
         self._feeds = feeds
         self._wake_compactor = wake_compactor
+        self._events_per_step = EVENTS_PER_STEP
 
     async def take_steps(self, erasure: Erasure, turn_s: float = TURN_S) -> Progress:
         """Goes on with an erasure for a while, and tells how far it has got."""
@@ -128,7 +132,16 @@ class Erasing:
     async def _erase_events(self, erasure: Erasure) -> None:
         """Overwrites the next events, with all that was made of them."""
         await seal(self._pool, erasure.key.receive_time)
-        found = await self._holdings.find(self._pool, erasure, EVENTS_PER_STEP)
+        found = await self._holdings.find(self._pool, erasure, self._events_per_step)
+        try:
+            await self._overwrite(erasure, found)
+        except TimeoutError:  # perhaps it was too much at once
+            self._events_per_step = max(1, min(self._events_per_step, len(found)) // 2)
+            raise
+        self._events_per_step = min(self._events_per_step + EVENTS_MORE, EVENTS_PER_STEP)
+
+    async def _overwrite(self, erasure: Erasure, found: Sequence[Envelope]) -> None:
+        """Overwrites what was found, in one transaction; without any the log is done with."""
         async with self._step_in(erasure, pb.ERASURE_STAGE_LOG) as (tx, progress):
             if progress is None:
                 return
@@ -139,14 +152,14 @@ class Erasing:
                 return
             await tombstones.hold_everything(tx, self._log)
             # Another replica may have been faster.
-            found = await tombstones.not_yet_erased(tx, found)
-            gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(found))
-            found += gone.events
+            own = await tombstones.not_yet_erased(tx, found)
+            gone = await self._holdings.forget(tx, erasure, self._event_types.decode_all(own))
+            own += gone.events
             responses = await tombstones.overwrite(
-                tx, self._log, erasure.name, found, left=gone.left, renamed=gone.renamed
+                tx, self._log, erasure.name, own, left=gone.left, renamed=gone.renamed
             )
             await tombstones.release_claims(tx, erasure.workspace, gone.ended)
-            gone.counts += Counter({LOG: len(found), RESPONSES: responses})
+            gone.counts += Counter({LOG: len(own), RESPONSES: responses})
             progress.add(gone)
             await append_with_views(tx, self._log, self._views, gone.appends)
         self._log.recent.forget()

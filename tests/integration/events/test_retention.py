@@ -1,5 +1,6 @@
 """Customer events are kept for as long as the rules say, and not a moment less."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from rapport.events.v1.service_pb2 import ListCustomerEventsRequest, ReceiptOutc
 from services.events.__main__ import SERVICE
 from services.events.upkeep import retaining
 from services.kernel.clock import FixedClock
+from services.kernel.erasing import register
 from services.kernel.erasing.erasing import Erasing
 from services.kernel.testing import eventually
 from tests.erased_people import tables_with
@@ -138,3 +140,45 @@ async def test_what_is_no_persons_is_kept_for_ever_where_the_rule_says_so(
     assert (BEGIN, "") == (left.receive_time.ToDatetime(tzinfo=UTC), left.user_id)
     assert [] == await tables_with(asked.kernel.pool, "zq7")
     assert left == await anonymised()
+
+
+async def test_a_rule_that_is_disabled_ends_what_it_has_begun_and_takes_no_more(
+    asked, rules, clock, events, record, sent, monkeypatch
+):
+    """The feed would keep what the log has lost, until somebody enabled the rule again."""
+    take_steps, halted = Erasing.take_steps, retaining.halted_rules
+    is_over = asyncio.Event()
+
+    async def known_to_be_over(pool):
+        found = await halted(pool)
+        if found:
+            is_over.set()
+        return found
+
+    async def crashing(self, erasure, **_):
+        if is_over.is_set():
+            return await take_steps(self, erasure)
+        begun = await register.read(asked.kernel.pool, "acme", erasure.name)
+        if not begun.counts:
+            self._events_per_step = 1
+            await take_steps(self, erasure, turn_s=0)
+        raise ConnectionResetError
+
+    async def left(count):
+        assert count == len(await listed(events))
+
+    async def wound_up():
+        assert [] == await register.unfinished(asked.kernel.pool, "acme", name)
+
+    monkeypatch.setattr(Erasing, "take_steps", crashing)
+    monkeypatch.setattr(retaining, "halted_rules", known_to_be_over)
+    await record(sent("m-1"), sent("m-2"))
+    name = await enabled(rules, "all")
+    clock.advance(timedelta(days=31))
+    await eventually(lambda: left(1), within_s=WITHIN_S)
+    await rules.DisableRetentionRule(DisableRetentionRuleRequest(name=name))
+    await eventually(wound_up, within_s=WITHIN_S)
+    await left(1)
+    clock.advance(SECOND)
+    await rules.EnableRetentionRule(EnableRetentionRuleRequest(name=name))
+    await eventually(lambda: left(0), within_s=WITHIN_S)
