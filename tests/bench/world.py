@@ -47,7 +47,7 @@ MODULES = {name: f"services.{name}" for name in SERVICES} | {"gateway": "gateway
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
-CAUGHT_UP_WITHIN_S = 120.0
+CAUGHT_UP_WITHIN_S = 1_800.0
 CALLER_LIFE = timedelta(hours=1)
 
 
