@@ -1,6 +1,5 @@
 """When a rebuilt view differs and that is accepted, the difference is told: once, and only it."""
 
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -16,6 +15,7 @@ from services.kernel.views.checkpoint import Place, create_checkpoint
 from services.kernel.views.projection import Consumer
 from services.kernel.views.rebuild import DifferenceError, Rebuild
 from services.kernel.views.view import ensure_live, list_generations
+from tests.mortal import Killed, mortal_transaction
 from tests.tallies import TEXTS, Tallies, text_log, texts
 
 _OTHERS = """
@@ -46,30 +46,6 @@ class Announce:
         return [
             Append(origin, "announced", [NewEvent(StringValue(value=text))]) for text in applied
         ]
-
-
-class Killed(Exception):
-    """The process is no more."""
-
-
-class Mortal:
-    """A connection on which only so many statements succeed."""
-
-    def __init__(self, connection, life):
-        self._connection, self._life = connection, life
-
-    def __getattr__(self, name):
-        found = getattr(self._connection, name)
-        if name not in ("execute", "fetch", "fetchval", "fetchrow", "cursor", "copy_to_table"):
-            return found
-
-        def spend(*args, **options):
-            if self._life["left"] == 0:
-                raise Killed
-            self._life["left"] -= 1
-            return found(*args, **options)
-
-        return spend
 
 
 @pytest.fixture
@@ -124,16 +100,10 @@ async def test_a_crash_at_any_statement_of_a_swap_leaves_old_or_new_and_tells_on
     world, monkeypatch
 ):
     life = {"left": 0}
-
-    @asynccontextmanager
-    async def mortal(pool):
-        async with transaction(pool) as tx:
-            yield Mortal(tx, life)
-
     crashes = 0
     while True:
         with monkeypatch.context() as patch:
-            patch.setattr(rebuilding, "transaction", mortal)
+            patch.setattr(rebuilding, "transaction", mortal_transaction(life))
             life["left"] = crashes
             try:
                 await world.swap(accept_difference=True)
