@@ -7,7 +7,7 @@ counts. Nothing here holds a value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from rapport.contacts.v1.events_pb2 import ContactErased
 from rapport.events.v1.events_pb2 import CustomerEventsErased
-from rapport.identity.v1.events_pb2 import ErasureCreated, ErasureExtended, ProfileErased
+from rapport.identity.v1.events_pb2 import ErasureCreated, ErasureExtended
 from services.identity.consents import word_of_event
 from services.identity.facts import Fact, id_of, key_of
 from services.identity.flags import flag_of
@@ -106,20 +106,3 @@ def is_unsaid(keys: ErasedKeys, event: Recorded) -> bool:
     """Tells whether what people said with an event of our own log is gone."""
     key = key_of(event.record_time, event.event_id)
     return covers(keys, event.workspace, nodes_in(event), key)
-
-
-def between_erasures(
-    events: Iterable[Recorded],
-) -> Iterator[tuple[list[Recorded], list[Recorded]]]:
-    """Yields events in parts, each behind those that say which profiles are void by then."""
-    void: list[Recorded] = []
-    part: list[Recorded] = []
-    for event in events:
-        if not isinstance(event.event, ProfileErased):
-            part.append(event)
-            continue
-        if part:
-            yield void, part
-            void, part = [], []
-        void.append(event)
-    yield void, part

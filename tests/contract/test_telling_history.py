@@ -10,7 +10,7 @@ from google.protobuf.json_format import ParseDict
 
 from rapport.common.v1.envelope_pb2 import Envelope
 from rapport.identity.v1 import events_pb2 as pb
-from services.identity.erasures import between_erasures
+from services.kernel.log.recorded import parts_behind
 from services.segments.__main__ import SERVICE as SEGMENTS
 
 PATH = Path(__file__).parent / "histories" / "identity" / "streams" / "0.1-tellings.json"
@@ -28,4 +28,4 @@ def test_what_was_told_of_an_erasure_says_today_what_it_said():
     events = [consumer.event_types.decode(ParseDict(each, Envelope())) for each in written]
 
     assert [event.event for event in events] == TOLD
-    assert list(between_erasures(events)) == [(events[:1], events[1:])]
+    assert list(parts_behind(pb.ProfileErased, events)) == [(events[:1], events[1:])]

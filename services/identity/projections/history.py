@@ -15,9 +15,8 @@ from typing import Any, Generic, TypeVar
 from rapport.identity.v1.events_pb2 import ProfileErased
 from services.identity.changes import id_of
 from services.identity.chronicle import Cause, Chronicle, Entry, Spans, Whole
-from services.identity.erasures import between_erasures
 from services.identity.verdicts import Kind, Ruling
-from services.kernel.log.recorded import Recorded
+from services.kernel.log.recorded import Recorded, parts_behind
 from services.kernel.log.sql import Tx, columns
 
 V = TypeVar("V")
@@ -230,7 +229,7 @@ class HistoryView:
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> None:
         """Folds facts of our own into the tables."""
-        for void, part in between_erasures(events):
+        for void, part in parts_behind(ProfileErased, events):
             await _forget_profiles(tx, schema, void)
             if part:
                 await _keep(tx, schema, part)

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rapport.common.v1.envelope_pb2 import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +51,23 @@ Logged: TypeAlias = Envelope | Recorded
 def is_erased(event: Logged) -> bool:
     """Whether an erasure took all the event said: it keeps its place, and nobody folds it."""
     return isinstance(event, Envelope) and event.erasure != "" and not event.data
+
+
+def parts_behind(
+    kind: type[Message], events: Iterable[Recorded]
+) -> Iterator[tuple[list[Recorded], list[Recorded]]]:
+    """Yields events in parts, each with those of one kind that come right before it."""
+    heads: list[Recorded] = []
+    part: list[Recorded] = []
+    for event in events:
+        if not isinstance(event.event, kind):
+            part.append(event)
+            continue
+        if part:
+            yield heads, part
+            heads, part = [], []
+        heads.append(event)
+    yield heads, part
 
 
 class UndecodableEventError(Exception):

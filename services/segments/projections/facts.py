@@ -11,7 +11,7 @@ The order between a profile's facts matters, so identity's log is read as one pa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,7 +26,7 @@ from rapport.identity.v1.events_pb2 import (
     ProfileTraitsChanged,
     TellingErased,
 )
-from services.kernel.log.recorded import Recorded, utc
+from services.kernel.log.recorded import Recorded, parts_behind, utc
 from services.kernel.log.sql import Tx, columns
 from services.segments.projections.segments import id_of
 
@@ -255,7 +255,7 @@ class ProfileFactsView:
     ) -> Mapping[ProfileKey, Touch]:
         """Folds events: one statement per kind of change, however many they are."""
         touched: dict[ProfileKey, Touch] = {}
-        for void, part in _between_erasures(events):
+        for void, part in parts_behind(ProfileErased, events):
             await _forget(tx, schema, void)
             changes = _Changes(touched=touched)
             for event in (*void, *part):
@@ -268,23 +268,6 @@ async def is_told_anew(tx: Tx, schema: str, workspace: str, erasure: str, count:
     """Tells whether identity has told anew what an erasure has left, and all of it was heard."""
     told = await tx.fetchval(_TOLD.format(schema=schema), workspace, erasure)
     return told is not None and told >= count
-
-
-def _between_erasures(
-    events: Sequence[Recorded],
-) -> Iterator[tuple[list[Recorded], list[Recorded]]]:
-    """Yields events in parts, each behind those that say which profiles are void by then."""
-    void: list[Recorded] = []
-    part: list[Recorded] = []
-    for event in events:
-        if not isinstance(event.event, ProfileErased):
-            part.append(event)
-            continue
-        if part:
-            yield void, part
-            void, part = [], []
-        void.append(event)
-    yield void, part
 
 
 async def _forget(tx: Tx, schema: str, void: Sequence[Recorded]) -> None:
