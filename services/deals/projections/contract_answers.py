@@ -29,7 +29,7 @@ from services.deals.deciders.contract_state import (
 )
 from services.deals.projections.contracts import COLUMNS, CONTRACT_ROWS, CONTRACT_VERSIONS, Row
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 
@@ -59,18 +59,8 @@ _SHOWN = """(
     cross join lateral (select {term_months} as term_months) as counted
 ) as contracts"""
 
-_STATES = {
-    name: number
-    for full_name, number in ContractState.items()
-    if number
-    for name in (full_name, full_name.removeprefix("CONTRACT_STATE_"))
-}
-_BILLING_PERIODS = {
-    name: number
-    for full_name, number in ContractBillingPeriod.items()
-    if number
-    for name in (full_name, full_name.removeprefix("CONTRACT_BILLING_PERIOD_"))
-}
+_STATES = enum_values(ContractState)
+_BILLING_PERIODS = enum_values(ContractBillingPeriod)
 
 FIELDS = Fields(
     {

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rapport.deals.v1.service_pb2 import (
-    DEAL_STATE_LOST,
     DEAL_STATE_OPEN,
     DEAL_STATE_WON,
     Deal,
+    DealState,
     ListDealsRequest,
     ListDealsResponse,
 )
@@ -40,7 +40,7 @@ from services.deals.projections.deal_rows import (
     close_time_of,
 )
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 
@@ -54,20 +54,8 @@ if TYPE_CHECKING:
     from services.kernel.log.recorded import Recorded
     from services.kernel.log.sql import Tx
 
-_STATES = {
-    "OPEN": DEAL_STATE_OPEN,
-    "WON": DEAL_STATE_WON,
-    "LOST": DEAL_STATE_LOST,
-    "DEAL_STATE_OPEN": DEAL_STATE_OPEN,
-    "DEAL_STATE_WON": DEAL_STATE_WON,
-    "DEAL_STATE_LOST": DEAL_STATE_LOST,
-}
-_CATEGORIES = {
-    said: number
-    for name, number in ForecastCategory.items()
-    if number
-    for said in (name, name.removeprefix("FORECAST_CATEGORY_"))
-}
+_STATES = enum_values(DealState)
+_CATEGORIES = enum_values(ForecastCategory)
 
 
 def _time(column: str) -> Field:

@@ -25,7 +25,7 @@ from services.deals.projections.quote_rows import (
 )
 from services.deals.quote import EXPIRING
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.log import read_heads
 from services.kernel.log.recorded import timestamp_of
@@ -54,12 +54,7 @@ from quotes.{table} quotes where quotes.workspace = {{workspace}}
 
 _PRIMARY = "select {is_primary} from (select $1::text as workspace, $2::text as quote_id) asked"
 
-_STATES = {
-    said: number
-    for name, number in QuoteState.items()
-    if number
-    for said in (name, name.removeprefix("QUOTE_STATE_"))
-}
+_STATES = enum_values(QuoteState)
 
 
 def _time(column: str) -> Field:

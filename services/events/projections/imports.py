@@ -19,7 +19,7 @@ from rapport.events.v1.imports_pb2 import (
 from services.events.deciders.import_job import AT_WORK, DECIDER, OPEN, UPLOADING, State
 from services.events.projections.importing import Progress, Progresses, Work, read_progress
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow, AggregateRows
@@ -98,19 +98,9 @@ select import_id from imports.imports i where workspace = $1 and state in {OPEN}
 order by import_id
 """
 
-_STATES = {
-    shown: value
-    for name, value in ImportState.items()
-    if value
-    for shown in (name, name.removeprefix("IMPORT_STATE_"))
-}
+_STATES = enum_values(ImportState)
 
-_KINDS = {
-    shown: value
-    for name, value in ImportKind.items()
-    if value
-    for shown in (name, name.removeprefix("IMPORT_KIND_"))
-}
+_KINDS = enum_values(ImportKind)
 
 IMPORTS = Listing(
     method="ListImports",

@@ -22,7 +22,7 @@ from services.events.orders import amount_refunded, shown_minor
 from services.events.projections.orders import occurred
 from services.events.projections.product_answers import id_in
 from services.kernel.errors import NotFound
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Table
 from services.kernel.log.recorded import timestamp_of
 
@@ -54,12 +54,7 @@ order by key desc limit $3
 
 _SHOWN: Final = ("total", "subtotal", "revenue", "shipping", "tax", "discount")
 
-_STATES: Final = {
-    name: number
-    for full, number in OrderState.items()
-    for name in (full, full.removeprefix("ORDER_STATE_"))
-    if number
-}
+_STATES: Final = enum_values(OrderState)
 
 ORDERS = Listing(
     method="ListOrders",

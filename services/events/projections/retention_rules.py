@@ -13,7 +13,7 @@ from rapport.events.v1.retention_pb2 import (
 )
 from services.events.deciders.retention_rule import DECIDER, State
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow
@@ -99,12 +99,7 @@ select count(*) from (
 ) old
 """
 
-_STATES = {
-    "ENABLED": _ENABLED,
-    "DISABLED": _DISABLED,
-    "RETENTION_RULE_STATE_ENABLED": _ENABLED,
-    "RETENTION_RULE_STATE_DISABLED": _DISABLED,
-}
+_STATES = enum_values(RetentionRuleState)
 
 RETENTION_RULES = Listing(
     method="ListRetentionRules",

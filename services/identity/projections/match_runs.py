@@ -18,7 +18,7 @@ from rapport.identity.v1.match_runs_pb2 import (
 from services.identity.deciders.match_run import DECIDER, RUNNING, State
 from services.identity.projections.match_progress import NO_PROGRESS, Progress, read_progress
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow
@@ -69,12 +69,7 @@ _RUNS = AggregateTable(
 
 _COUNT_OPEN = f"select count(*) from match_runs.runs where workspace = $1 and state = {RUNNING}"
 
-_STATES = {
-    shown: value
-    for name, value in MatchRunState.items()
-    if value
-    for shown in (name, name.removeprefix("MATCH_RUN_STATE_"))
-}
+_STATES = enum_values(MatchRunState)
 
 _LISTING = Listing(
     method="ListMatchRuns",

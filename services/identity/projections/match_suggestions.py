@@ -23,7 +23,7 @@ from services.identity.changes import name_of
 from services.identity.deciders.match_suggestion import DECIDER, OPEN, State, strength_of
 from services.identity.match_standing import Judged
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow
@@ -113,16 +113,6 @@ select count(*) from match_suggestions.suggestions where workspace = $1 and stat
 """
 
 
-def _shown(enum: Any, prefix: str) -> dict[str, int]:
-    """The names of an enum, whole and in short."""
-    return {
-        shown: value
-        for name, value in enum.items()
-        if value
-        for shown in (name, name.removeprefix(prefix))
-    }
-
-
 _LISTING = Listing(
     method="ListMatchSuggestions",
     table=Table(_WITH_PROFILES, key="suggestion_id", positions=Positions(partition="partition")),
@@ -132,13 +122,13 @@ _LISTING = Listing(
             "state": Field(
                 "state",
                 Kind.ENUM,
-                values=_shown(MatchSuggestionState, "MATCH_SUGGESTION_STATE_"),
+                values=enum_values(MatchSuggestionState),
                 nullable=False,
             ),
             "strength": Field(
                 "strength",
                 Kind.ENUM,
-                values=_shown(MatchStrength, "MATCH_STRENGTH_"),
+                values=enum_values(MatchStrength),
                 nullable=False,
             ),
             "weight_hundredths": Field("weight_hundredths", Kind.INTEGER, sortable=True),

@@ -16,9 +16,9 @@ from rapport.identity.v1.rule_sets_pb2 import (
     RuleSet,
     RuleSetState,
 )
-from services.identity.deciders.rule_set import DECIDER, PUBLISHED, State, state_name
+from services.identity.deciders.rule_set import DECIDER, PUBLISHED, State
 from services.kernel.command.decider import Decided, etag_of
-from services.kernel.lists.filter import Field, Fields, Kind
+from services.kernel.lists.filter import Field, Fields, Kind, enum_values
 from services.kernel.lists.paging import Listing, Positions, Table
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.views.aggregate_rows import AggregateRow
@@ -76,12 +76,7 @@ where workspace = $1 and state = {PUBLISHED}
 
 _COUNT = "select count(*) from rule_sets.rule_sets where workspace = $1"
 
-_STATES = {
-    said: number
-    for name, number in RuleSetState.items()
-    if number
-    for said in (name, state_name(number))
-}
+_STATES = enum_values(RuleSetState)
 
 RULE_SETS = Listing(
     method="ListRuleSets",

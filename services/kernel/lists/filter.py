@@ -3,7 +3,7 @@
     CONTACT_FIELDS = Fields(
         {
             "email": Field("email", Kind.TEXT),
-            "state": Field("state", Kind.ENUM, values=dict(ContactState.items())),
+            "state": Field("state", Kind.ENUM, values=enum_values(ContactState)),
             "custom_fields": Field("custom_fields", Kind.STRUCT),
         },
         searched=("display_name", "email"),
@@ -25,6 +25,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from services.kernel.lists.filter_conditions import (
     AllOf,
@@ -58,7 +59,16 @@ from services.kernel.lists.filter_tree import (
 )
 from services.kernel.lists.filter_values import READERS, number_of
 
-__all__ = ["Arguments", "Field", "Fields", "Filter", "InvalidFilter", "Kind", "Rule"]
+__all__ = [
+    "Arguments",
+    "Field",
+    "Fields",
+    "Filter",
+    "InvalidFilter",
+    "Kind",
+    "Rule",
+    "enum_values",
+]
 
 _COLUMN = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.HAS)
@@ -118,6 +128,20 @@ class Field:
             is_number = all(isinstance(value, int) for value in self.stored.values())
             return "bigint" if is_number else "text"
         return "jsonb" if self.kind is Kind.TEXT_MAP else self.kind.value
+
+
+def enum_values(enum: Any) -> dict[str, int]:
+    """What a filter may say for an enum of the protos: each name, whole and without its prefix.
+
+    Nothing is stored as unspecified, so that is no value.
+    """
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    return {
+        said: number
+        for name, number in enum.items()
+        if number
+        for said in (name, name.removeprefix(prefix))
+    }
 
 
 class Fields:
