@@ -30,14 +30,11 @@ from services.kernel.log.log import Log
 from services.kernel.log.reader import LogReader
 from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views.rebuild import Rebuild
-from services.kernel.views.view import schema_of
-from tests.bench.bare import CopiedTables
 from tests.bench.consuming import follow_feed
 from tests.bench.crowd import Crowd
 from tests.bench.facts import fill
+from tests.bench.section_rebuild import copy_of_built
 
-_BUILT = "select max(generation) from kernel.generations where view = $1 and status = 'BUILDING'"
-_TABLES = "select tablename from pg_tables where schemaname = $1 order by tablename"
 _COUNTS = """
 select (select count(*) from profiles.nodes) as identifiers,
     (select count(*) from profiles.edges) as edges,
@@ -89,13 +86,7 @@ async def at_once(pool: Pool, source: Pool, events: int) -> None:
     tell("at once", events, time.perf_counter() - began)
     comparison = await rebuild.compare()
     say("row for row the same" if comparison.equal else f"DIFFERENT: {comparison}")
-    view = consumer.view.name
-    built = schema_of(view, int(await pool.fetchval(_BUILT, view)))
-    await pool.execute("create schema bare")
-    await pool.execute(consumer.view.tables("bare"))
-    tables = [row[0] for row in await pool.fetch(_TABLES, "bare")]
-    copied = CopiedTables(pool, "bare", tables)
-    await copied.load(built)
+    copied, _ = await copy_of_built(pool, consumer.view)
     bare = await copied.copy(events)
     tell("bare COPY of the same rows", events, bare.seconds)
 

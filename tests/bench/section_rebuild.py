@@ -94,6 +94,13 @@ async def rebuilt(
         await create_checkpoint(pool, Place(view.name, name, 0), head)
     async for _ in rebuild.build():
         pass
+    copied, built = await copy_of_built(pool, view)
+    await rebuild.drop(built)
+    return Rebuilt(rebuild, logs, copied, heads)
+
+
+async def copy_of_built(pool: Pool, view: AnyView) -> tuple[CopiedTables, int]:
+    """Takes along the rows of the generation that was built, to be copied; answers its number."""
     built = int(await pool.fetchval(_BUILT, view.name))
     target = f"bare_{view.name}"
     await pool.execute(f'create schema "{target}"')
@@ -101,8 +108,7 @@ async def rebuilt(
     tables = [row[0] for row in await pool.fetch(_TABLES, target)]
     copied = CopiedTables(pool, target, tables)
     await copied.load(schema_of(view.name, built))
-    await rebuild.drop(built)
-    return Rebuilt(rebuild, logs, copied, heads)
+    return copied, built
 
 
 @asynccontextmanager
