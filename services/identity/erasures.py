@@ -76,8 +76,10 @@ def erased_activities(events: Iterable[Recorded]) -> dict[tuple[str, UUID], Reco
 
 def named_by(fact: Fact) -> set[str]:
     """Returns the nodes that a fact names."""
-    asserted = (fact.asserted or {}).values()
-    return {known.node for known in (*fact.identifiers, *asserted) if known is not None}
+    named = {known.node for known in fact.identifiers}
+    if fact.asserted:
+        named.update(known.node for known in fact.asserted.values() if known is not None)
+    return named
 
 
 def covers(keys: ErasedKeys, workspace: str, nodes: Iterable[str], key: bytes) -> bool:

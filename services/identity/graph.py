@@ -339,16 +339,24 @@ class Components:
 
     def find(self, node: str) -> str:
         """Returns the name of a node's component: one of its nodes."""
+        parents = self._parents
         root = node
-        while (parent := self._parents.get(root, root)) != root:
+        while (parent := parents.get(root, root)) != root:
             root = parent
         while node != root:
-            self._parents[node], node = root, self._parents.get(node, root)
+            parents[node], node = root, parents.get(node, root)
         return root
 
     def union(self, one: str, other: str) -> None:
         """Puts two nodes into one component."""
         self._parents[self.find(one)] = self.find(other)
+
+    def gather(self, one: str, others: Iterable[str]) -> None:
+        """Puts nodes into the component of one."""
+        root = self.find(one)
+        for other in others:
+            if (name := self.find(other)) != root:
+                self._parents[name] = root
 
 
 def place_of(rules: Rules, edge: Edge, types: Mapping[str, str]) -> tuple[object, ...]:

@@ -8,7 +8,6 @@ The tables that both leave are compared row for row, and bare COPY writes the sa
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
+import uvloop
 from asyncpg import Pool
 
 from deploy.stack.postgres import Postgres
@@ -28,6 +28,7 @@ from services.kernel.clock import SystemClock, new_ids
 from services.kernel.feed.source import own_source
 from services.kernel.log.log import Log
 from services.kernel.log.reader import LogReader
+from services.kernel.process.garbage import collect_garbage_rarely
 from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views.rebuild import Rebuild
 from tests.bench.consuming import follow_feed
@@ -113,7 +114,9 @@ def main(arguments: Sequence[str]) -> None:
     postgres = Postgres(folder / "postgres", bin_dir=Settings.from_env().postgres_bin)
     try:
         postgres.start()
-        asyncio.run(measure(postgres, chosen.events, chosen.people))
+        # As every process of the platform runs.
+        collect_garbage_rarely()
+        uvloop.run(measure(postgres, chosen.events, chosen.people))
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)

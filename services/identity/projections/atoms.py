@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.identity.facts import Fact
+from services.identity.projections.graph_rows import copy
 from services.identity.retraction import Kept
 from services.identity.traits import Said, later
 from services.kernel.log.sql import Tx, columns
@@ -37,11 +38,11 @@ create table {schema}.traits (
 """
 
 _SAVE = """
-insert into {schema}.atoms (workspace, node, first_key, activities, last_activity_time)
-select * from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::timestamptz[])
-on conflict (workspace, node) do update set
-    first_key = excluded.first_key, activities = excluded.activities,
-    last_activity_time = excluded.last_activity_time
+update {schema}.atoms a set first_key = grown.first_key, activities = grown.activities,
+    last_activity_time = grown.last_activity_time
+from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::timestamptz[])
+    grown (workspace, node, first_key, activities, last_activity_time)
+where a.workspace = grown.workspace and a.node = grown.node
 """
 
 _DROP = """
@@ -69,6 +70,8 @@ where t.workspace = gone.workspace and t.node = gone.node and t.trait = gone.tra
 """
 
 TraitsOfAtoms = dict[str, dict[str, Said]]
+AtomPlace = tuple[str, str]  # workspace, node
+Row = tuple[object, ...]
 TraitPlace = tuple[str, str, str]  # workspace, node, trait
 
 _NO_KEY = b"\xff" * 24
@@ -92,11 +95,17 @@ class Atom:
 
 async def add_to_atoms(tx: Tx, schema: str, atoms: dict[str, Atom], facts: Iterable[Fact]) -> None:
     """Adds new facts to loaded atoms, and saves those."""
-    grown: dict[tuple[str, str], Atom] = {}
+    new: dict[AtomPlace, Atom] = {}
+    grown: dict[AtomPlace, Atom] = {}
     for fact in facts:
-        atom = atoms.setdefault(fact.atom, Atom())
+        place = fact.workspace, fact.atom
+        atom = atoms.get(fact.atom)
+        if atom is None:
+            atom = new[place] = atoms[fact.atom] = Atom()
+        elif place not in new:
+            grown[place] = atom
         atom.add(fact)
-        grown[fact.workspace, fact.atom] = atom
+    await copy(tx, schema, "atoms", _rows(new))
     await _save(tx, schema, grown)
 
 
@@ -121,13 +130,16 @@ async def replace_atoms(
     await _save(tx, schema, left)
 
 
-async def _save(tx: Tx, schema: str, atoms: Mapping[tuple[str, str], Atom]) -> None:
-    rows = [
+async def _save(tx: Tx, schema: str, atoms: Mapping[AtomPlace, Atom]) -> None:
+    if atoms:
+        await tx.execute(_SAVE.format(schema=schema), *columns(sorted(_rows(atoms))))
+
+
+def _rows(atoms: Mapping[AtomPlace, Atom]) -> list[Row]:
+    return [
         (*place, atom.first_key, atom.activities, atom.last_activity_time)
-        for place, atom in sorted(atoms.items(), key=lambda item: item[0])
+        for place, atom in atoms.items()
     ]
-    if rows:
-        await tx.execute(_SAVE.format(schema=schema), *columns(rows))
 
 
 async def load_traits(

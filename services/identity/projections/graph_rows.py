@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from services.identity.graph import Edge
 from services.kernel.log.sql import Tx
@@ -141,7 +141,11 @@ Place = tuple[str, str]  # workspace, node
 StoredEdge = tuple[Edge, bool]  # with whether it is rejected
 
 
-async def copy(tx: Tx, schema: str, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Adds rows that are not there, with all columns."""
-    if rows:
-        await tx.copy_records_to_table(table, schema_name=schema, records=sorted(rows))
+async def copy(tx: Tx, schema: str, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Adds rows that are not there, with all columns, by their keys.
+
+    Far cheaper than to insert what may be there.
+    """
+    found = sorted(rows)
+    if found:
+        await tx.copy_records_to_table(table, schema_name=schema, records=found)

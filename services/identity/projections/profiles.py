@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from services.identity.changes import Whole, name_of
 from services.identity.facts import DEALS
 from services.identity.identifiers import account_name, identifier
 from services.identity.projections import deal_words
+from services.identity.projections.graph_rows import copy
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.rules import CONTACT_ID, Rules
 from services.identity.stakes import Stake, computed
@@ -52,14 +53,11 @@ create table {schema}.profiles (
 """
 
 _SAVE = """
-insert into {schema}.profiles (
-    workspace, profile, create_time, last_activity_time, activity_count, traits
-)
-select *, '{{}}'::jsonb
+update {schema}.profiles p set create_time = whole.create_time,
+    last_activity_time = whole.last_activity_time, activity_count = whole.activity_count
 from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
-on conflict (workspace, profile) do update set
-    create_time = excluded.create_time, last_activity_time = excluded.last_activity_time,
-    activity_count = excluded.activity_count
+    whole (workspace, profile, create_time, last_activity_time, activity_count)
+where p.workspace = whole.workspace and p.profile = whole.profile
 """
 
 _SAVE_TRAITS = """
@@ -160,15 +158,22 @@ async def save_profiles(
     *,
     wholes: Mapping[ProfilePlace, Whole],
     traits: Mapping[ProfilePlace, Mapping[str, Said]],
+    new: Collection[ProfilePlace],
     gone: Sequence[ProfilePlace],
 ) -> None:
-    """Saves when profiles began and were last active, and the traits of those that changed."""
-    if wholes:
-        rows = [(*place, *whole) for place, whole in sorted(wholes.items())]
-        await tx.execute(_SAVE.format(schema=schema), *columns(rows))
-    if traits:
-        texts = [(*place, traits_json(traits[place])) for place in sorted(traits)]
-        await tx.execute(_SAVE_TRAITS.format(schema=schema), *columns(texts))
+    """Saves what profiles are as wholes, and the traits of those that changed."""
+    added, kept = [], []
+    for place, whole in wholes.items():
+        if place in new:
+            added.append((*place, *whole, traits_json(traits.get(place, {}))))
+        else:
+            kept.append((*place, *whole))
+    await copy(tx, schema, "profiles", added)
+    if kept:
+        await tx.execute(_SAVE.format(schema=schema), *columns(sorted(kept)))
+    texts = [(*place, traits_json(said)) for place, said in traits.items() if place not in new]
+    if texts:
+        await tx.execute(_SAVE_TRAITS.format(schema=schema), *columns(sorted(texts)))
     if gone:
         await tx.execute(_DROP.format(schema=schema), *columns(sorted(gone)))
 

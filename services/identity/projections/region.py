@@ -87,15 +87,15 @@ class Region:
         asked = [place for place in places if place[1] not in self.types]
         found: dict[tuple[str, str | None, str], dict[str, str]] = defaultdict(dict)
         for row in await self.fetch(graph_rows.CLUSTERS, asked):
-            workspace, node, type_name, is_hub, profile, *atom = row
+            workspace, node, type_name, is_hub, profile, first_key, activities, last_time = row
             if node is None:
                 self.judged_workspaces.add(workspace)
                 continue
             found[workspace, profile, profile or node][node] = type_name
             if is_hub:
                 self.hubs.add(node)
-            if atom[0] is not None:
-                self.atoms[node] = Atom(*atom)
+            if first_key is not None:
+                self.atoms[node] = Atom(first_key, activities, last_time)
         for (workspace, profile, _), types in found.items():
             self._add_cluster(workspace, profile, types)
 
@@ -105,7 +105,8 @@ class Region:
         for node in types:
             self.workspaces[node] = workspace
             self.profiles[node] = profile
-            self.components.union(node, profile or node)
+        if profile is not None:
+            self.components.gather(profile, types)
 
     async def load_edges(self, pairs: Iterable[Pair]) -> None:
         """Loads those of some edges that are known already."""

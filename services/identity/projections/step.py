@@ -129,7 +129,8 @@ class Step:
     ) -> dict[str, Whole]:
         """Saves those that changed; returns what they are as wholes."""
         workspaces = self.touched.workspaces
-        ended = set(self.before.values()) - set(self.after.values())
+        known = set(self.before.values())
+        ended = known - set(self.after.values())
         members: dict[str, list[Atom]] = defaultdict(list)
         for atom, profile in self.after.items():
             if profile in changed:
@@ -147,6 +148,7 @@ class Step:
             schema,
             wholes={(workspaces[profile], profile): whole for profile, whole in wholes.items()},
             traits={(workspaces[profile], profile): said for profile, said in traits.items()},
+            new={(workspaces[profile], profile) for profile in wholes.keys() - known},
             gone=[(workspaces[profile], profile) for profile in ended],
         )
         return wholes
@@ -161,8 +163,11 @@ class Step:
 
     def _causes(self) -> dict[str, Recorded]:
         """Returns, per island, the last news of it: what its profiles went through is its."""
-        causes = {self._island(node): fact.event for fact in self.news for node in fact.nodes}
-        return causes | {self._island(fact.atom): fact.event for fact in self.news}
+        find = self.touched.components.find
+        causes = {find(node): fact.event for fact in self.news for node in fact.nodes}
+        for fact in self.news:
+            causes[find(fact.atom)] = fact.event
+        return causes
 
 
 def profiles_of(

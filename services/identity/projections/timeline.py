@@ -189,8 +189,8 @@ class Stored(NamedTuple):
 
 async def add_activities(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fact]:
     """Adds the facts' activities; returns the facts that are new, in their order."""
-    by_id = {fact.activity_id: fact for fact in facts}
-    rows = [row_of(fact) for fact in by_id.values()]
+    by_key = {fact.key: fact for fact in facts}
+    rows = [row_of(fact) for fact in by_key.values()]
     if not rows:
         return []
     try:
@@ -199,11 +199,11 @@ async def add_activities(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fac
             await tx.copy_records_to_table(
                 "timeline", schema_name=schema, columns=COLUMNS, records=rows
             )
-        return list(by_id.values())
+        return list(by_key.values())
     except UniqueViolationError:
         added = await tx.fetch(_ADD.format(schema=schema), *columns(rows))
         fresh = {record[0] for record in added}
-        return [fact for activity_id, fact in by_id.items() if activity_id in fresh]
+        return [fact for fact in by_key.values() if fact.activity_id in fresh]
 
 
 async def remove_activities(

@@ -39,7 +39,7 @@ from services.kernel.views.parking import BEHIND_PARKED, Poison
 from services.kernel.views.view import append_with_views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from asyncpg import Pool
 
@@ -56,6 +56,8 @@ T = TypeVar("T")
 BATCH_SIZE_MAX = 1_000
 # By how much a batch that was cut, because it took too long, grows again with each success.
 BATCH_SIZE_STEP = 10
+# Whoever waits for the database meanwhile is to go on at once.
+DECODED_AT_ONCE = 50
 LEASE_S = 10.0
 REASON_LENGTH_MAX = 500
 RETRY_PAUSE_S = 0.1
@@ -172,11 +174,11 @@ class Projection(Generic[T]):
     async def _work(self, lease: Lease) -> None:
         """Read and apply while the lease holds; release it on the way out."""
         try:
-            async with self.open_reader(self.source, self.partition, lease.position) as reader:
-                while True:
-                    batch = await reader.next_batch(
-                        max_events=self._batch_size, max_wait_s=self.lease_s / 3
-                    )
+            async with (
+                self.open_reader(self.source, self.partition, lease.position) as reader,
+                contextlib.aclosing(self._batches(reader)) as batches,
+            ):
+                async for batch in batches:
                     if not batch:
                         await lease.renew(self.pool)
                         continue
@@ -187,6 +189,37 @@ class Projection(Generic[T]):
         finally:
             with contextlib.suppress(*DATABASE_FAILURES):
                 await lease.release(self.pool)
+
+    async def _batches(self, reader: Reader) -> AsyncGenerator[Sequence[Logged], None]:
+        """What there is to apply; while a full batch is applied, the next is read already."""
+        while True:
+            size = self._batch_size
+            batch = await self._next_batch(reader, size)
+            while len(batch) == size:
+                size = self._batch_size
+                following = asyncio.create_task(self._next_batch(reader, size))
+                try:
+                    yield batch
+                    batch = await following
+                finally:
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+            # Nothing waits behind it: what is read later is more at once.
+            yield batch
+
+    async def _next_batch(self, reader: Reader, size: int) -> Sequence[Logged]:
+        """The next events, decoded as far as they can be."""
+        batch = await reader.next_batch(max_events=size, max_wait_s=self.lease_s / 3)
+        decoded: list[Logged] = []
+        for envelope in batch:
+            if len(decoded) % DECODED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            try:
+                decoded.append(self.consumer.event_types.decode(envelope))
+            except UndecodableEventError:
+                # It is told apart again where it can be parked.
+                decoded.append(envelope)
+        return decoded
 
     async def apply(self, lease: Lease, batch: Sequence[Logged]) -> None:
         """Apply a batch in one transaction, or in smaller ones if it holds poison."""
