@@ -46,6 +46,7 @@ from services.identity.projections.rule_sets import RuleSetsView
 from services.identity.rules import DEFAULT
 from services.identity.verdicts import pair_id
 from services.kernel.log.recorded import Recorded
+from services.kernel.log.writing import WritingConnection
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -220,7 +221,7 @@ def batches(rng, events, largest):
 @asynccontextmanager
 async def connected(database):
     """A connection to a database."""
-    connection = await asyncpg.connect(database)
+    connection = await asyncpg.connect(database, connection_class=WritingConnection)
     try:
         yield connection
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-import asyncpg
 from prometheus_client import CollectorRegistry
 
 from rapport.identity.v1 import match_runs_pb2 as runs_pb
@@ -21,7 +20,7 @@ from services.identity.upkeep.match_comparing import Found
 from services.identity.upkeep.match_running import MatchRunMetrics, MatchUpkeep
 from services.kernel.clock import SystemClock
 from services.kernel.log.log import read_partition
-from services.kernel.process.runtime import make_kernel
+from services.kernel.process.runtime import make_kernel, open_pool
 from tests.identity_world import Facts, apply
 from tests.import_workers import Asked
 
@@ -53,7 +52,7 @@ class Matching:
     @asynccontextmanager
     async def open(cls, database):
         """A world on a database that has the service's tables; it tells nobody."""
-        async with asyncpg.create_pool(database, min_size=1, max_size=8) as pool:
+        async with open_pool(database) as pool:
             kernel = make_kernel(pool, SERVICE, 1, SystemClock(), secret=b"")
             committing = asyncio.create_task(kernel.group_commit.run())
             try:

@@ -11,8 +11,6 @@ import re
 from collections import Counter
 from functools import partial
 
-import asyncpg
-
 from deploy.stack.platform import MODULES, SERVICES
 from rapport.contacts.v1.service_pb2 import ListContactsRequest
 from rapport.deals.v1.service_pb2 import ListDealsRequest
@@ -24,7 +22,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.feed.feed import stream_name
 from services.kernel.feed.source import own_source
 from services.kernel.log.log import READ_BATCH_SIZE, read_heads, read_partition
-from services.kernel.process.runtime import make_kernel
+from services.kernel.process.runtime import make_kernel, open_pool
 from services.kernel.testing import eventually
 from services.kernel.views.rebuild import Rebuild
 from tests.chaos.platform_load import Clients, token_of, version_of
@@ -66,7 +64,7 @@ class Audit:
             stack.push_async_callback(clients.close)
             for name in SERVICES:
                 url = self._platform.database_url(name)
-                self._pools[name] = await stack.enter_async_context(asyncpg.create_pool(url))
+                self._pools[name] = await stack.enter_async_context(open_pool(url))
             await self._until_caught_up(clients)
             for name in SERVICES:
                 self._logs[name] = await self._dense_log(name)

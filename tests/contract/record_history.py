@@ -15,11 +15,11 @@ import json
 import pkgutil
 import sys
 
-import asyncpg
 import msgspec
 from google.protobuf.json_format import MessageToDict
 
 from services.kernel.log.log import read_stream
+from services.kernel.process.runtime import open_pool
 
 
 def decider_of(service, stream):
@@ -61,7 +61,7 @@ async def recorded(pool, service, workspace, stream):
 
 
 async def main(service, workspace, database_url, *streams):
-    async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
+    async with open_pool(database_url) as pool:
         histories = [await recorded(pool, service, workspace, stream) for stream in streams]
     json.dump(histories, sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")

@@ -8,7 +8,6 @@ release it is named for, and never edited: profiles that exist out there carry t
 import json
 from pathlib import Path
 
-import asyncpg
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
@@ -22,6 +21,7 @@ from services.identity.projections import list_profiles
 from services.identity.projections.purposes import PurposesView
 from services.identity.traits import is_computed
 from services.identity.verdicts import FACTS as VERDICTS
+from services.kernel.process.runtime import open_pool
 from tests.consents_world import have_purposes
 from tests.identity_world import apply, create
 
@@ -39,7 +39,7 @@ async def led_to(database, envelopes):
     """What today's code makes of facts, one by one."""
     consumer = SERVICE.consumers[0]
     told = []
-    async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
+    async with open_pool(database) as pool:
         async with pool.acquire() as connection:
             await create(connection, "profiles")
             await have_purposes(connection, [])

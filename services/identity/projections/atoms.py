@@ -16,6 +16,7 @@ from services.identity.projections.graph_rows import copy
 from services.identity.retraction import Kept
 from services.identity.traits import Said, later
 from services.kernel.log.sql import Tx, columns
+from services.kernel.log.writing import execute_soon
 
 TABLES = """
 create table {schema}.atoms (
@@ -93,8 +94,16 @@ class Atom:
         self.last_activity_time = max(self.last_activity_time, fact.occur_time)
 
 
-async def add_to_atoms(tx: Tx, schema: str, atoms: dict[str, Atom], facts: Iterable[Fact]) -> None:
-    """Adds new facts to loaded atoms, and saves those."""
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What facts did to atoms: those that are new, and those that were there."""
+
+    new: Mapping[AtomPlace, Atom]
+    grown: Mapping[AtomPlace, Atom]
+
+
+def add_to_atoms(atoms: dict[str, Atom], facts: Iterable[Fact]) -> Growth:
+    """Adds new facts to loaded atoms."""
     new: dict[AtomPlace, Atom] = {}
     grown: dict[AtomPlace, Atom] = {}
     for fact in facts:
@@ -105,11 +114,16 @@ async def add_to_atoms(tx: Tx, schema: str, atoms: dict[str, Atom], facts: Itera
         elif place not in new:
             grown[place] = atom
         atom.add(fact)
-    await copy(tx, schema, "atoms", _rows(new))
-    await _save(tx, schema, grown)
+    return Growth(new, grown)
 
 
-async def replace_atoms(
+def save_atoms(tx: Tx, schema: str, growth: Growth) -> None:
+    """Saves atoms that are new, and those that have grown."""
+    copy(tx, schema, "atoms", _rows(growth.new))
+    _save(tx, schema, growth.grown)
+
+
+def replace_atoms(
     tx: Tx,
     schema: str,
     atoms: dict[str, Atom],
@@ -126,13 +140,13 @@ async def replace_atoms(
         else:
             left[place] = atoms[node] = atom
     if gone:
-        await tx.execute(_DROP.format(schema=schema), *columns(sorted(gone)))
-    await _save(tx, schema, left)
+        execute_soon(tx, _DROP.format(schema=schema), *columns(sorted(gone)))
+    _save(tx, schema, left)
 
 
-async def _save(tx: Tx, schema: str, atoms: Mapping[AtomPlace, Atom]) -> None:
+def _save(tx: Tx, schema: str, atoms: Mapping[AtomPlace, Atom]) -> None:
     if atoms:
-        await tx.execute(_SAVE.format(schema=schema), *columns(sorted(_rows(atoms))))
+        execute_soon(tx, _SAVE.format(schema=schema), *columns(sorted(_rows(atoms))))
 
 
 def _rows(atoms: Mapping[AtomPlace, Atom]) -> list[Row]:
@@ -156,9 +170,7 @@ async def load_traits(
     return traits
 
 
-async def add_traits(
-    tx: Tx, schema: str, traits: TraitsOfAtoms, facts: Sequence[Fact]
-) -> TraitsOfAtoms:
+def add_traits(tx: Tx, schema: str, traits: TraitsOfAtoms, facts: Sequence[Fact]) -> TraitsOfAtoms:
     """Returns loaded traits with what new facts say, and saves what that changes."""
     after = defaultdict(dict, {node: dict(known) for node, known in traits.items()})
     changed: dict[TraitPlace, Said] = {}
@@ -169,11 +181,11 @@ async def add_traits(
             said = known[name] = later(old, Said(value, fact.occur_time, fact.key))
             if said is not old:
                 changed[fact.workspace, fact.atom, name] = said
-    await _save_traits(tx, schema, changed)
+    _save_traits(tx, schema, changed)
     return after
 
 
-async def replace_traits(
+def replace_traits(
     tx: Tx,
     schema: str,
     traits: TraitsOfAtoms,
@@ -192,15 +204,15 @@ async def replace_traits(
         )
         after[node] = dict(left)
     if gone:
-        await tx.execute(_DROP_TRAITS.format(schema=schema), *columns(sorted(gone)))
-    await _save_traits(tx, schema, changed)
+        execute_soon(tx, _DROP_TRAITS.format(schema=schema), *columns(sorted(gone)))
+    _save_traits(tx, schema, changed)
     return after
 
 
-async def _save_traits(tx: Tx, schema: str, changed: Mapping[TraitPlace, Said]) -> None:
+def _save_traits(tx: Tx, schema: str, changed: Mapping[TraitPlace, Said]) -> None:
     rows = [
         (*place, said.value, said.occur_time, said.key)
         for place, said in sorted(changed.items(), key=lambda item: item[0])
     ]
     if rows:
-        await tx.execute(_SAVE_TRAITS.format(schema=schema), *columns(rows))
+        execute_soon(tx, _SAVE_TRAITS.format(schema=schema), *columns(rows))

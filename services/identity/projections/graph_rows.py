@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from services.identity.graph import Edge
 from services.kernel.log.sql import Tx
+from services.kernel.log.writing import copy_soon
 
 # `is_hub` says that a node is shared: its edges are set aside, and count as rejected. `profile` is
 # null for a node that no fact belongs to and that nothing joins.
@@ -141,11 +142,11 @@ Place = tuple[str, str]  # workspace, node
 StoredEdge = tuple[Edge, bool]  # with whether it is rejected
 
 
-async def copy(tx: Tx, schema: str, table: str, rows: Iterable[tuple[object, ...]]) -> None:
-    """Adds rows that are not there, with all columns, by their keys.
+def copy(tx: Tx, schema: str, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Lets rows be added that are not there, with all columns, by their keys.
 
     Far cheaper than to insert what may be there.
     """
     found = sorted(rows)
     if found:
-        await tx.copy_records_to_table(table, schema_name=schema, records=found)
+        copy_soon(tx, schema, table, found)

@@ -22,6 +22,7 @@ from services.identity.projections.graph_rows import Place, StoredEdge
 from services.identity.projections.region import Region
 from services.identity.projections.verdicts import mark
 from services.kernel.log.sql import columns
+from services.kernel.log.writing import execute_soon
 
 
 @dataclass(slots=True)
@@ -67,8 +68,8 @@ class Islands(Region):
         """Returns the profiles of the loaded atoms as they were before."""
         return {atom: str(self.profiles[atom]) for atom in self.atoms}
 
-    async def save(self, profiles: dict[str, str | None]) -> None:
-        """Writes what changed; `profiles` are the nodes' profiles from now on."""
+    def save(self, profiles: Mapping[str, str | None]) -> None:
+        """Lets be written what changed; `profiles` are the nodes' profiles from now on."""
         new, moved, gone = [], [], []
         for node, profile in profiles.items():
             workspace = self.workspaces[node]
@@ -85,8 +86,8 @@ class Islands(Region):
             row = self.workspaces[edge.weak], *pair, edge.key, edge.is_link, is_rejected
             # Of a new node there is no edge yet, and to copy rows is far cheaper.
             (added if pair[0] in self._new else edges).append(row)
-        await graph_rows.copy(self.tx, self.schema, "nodes", new)
-        await graph_rows.copy(self.tx, self.schema, "edges", added)
+        graph_rows.copy(self.tx, self.schema, "nodes", new)
+        graph_rows.copy(self.tx, self.schema, "edges", added)
         dropped = [(self.workspaces[weak], weak, strong) for weak, strong in self.dropped_edges]
         for statement, rows in (
             (graph_rows.MOVE_NODES, moved),
@@ -95,9 +96,9 @@ class Islands(Region):
             (graph_rows.DROP_EDGES, dropped),
         ):
             if rows:
-                await self.tx.execute(statement.format(schema=self.schema), *columns(sorted(rows)))
+                execute_soon(self.tx, statement.format(schema=self.schema), *columns(sorted(rows)))
         links = [(self.workspaces[pair[0]], *pair, no) for pair, no in self._marked_links.items()]
-        await mark(self.tx, self.schema, links)
+        mark(self.tx, self.schema, links)
 
     async def _hear_verdicts(self, turned: Mapping[Pair, bool]) -> None:
         """Loads the verdicts on what is loaded, and sees which of them make a difference."""

@@ -114,12 +114,12 @@ async def _lose(
     touched = Islands(tx, schema, rules)
     await touched.join([], swing)
     before = touched.profiles_of_atoms()
-    await atoms.replace_atoms(tx, schema, touched.atoms, touched.workspaces, remains.left_atoms())
-    step = await Step.to_now(touched, before, [*remains.lost, *judged], heard)
+    atoms.replace_atoms(tx, schema, touched.atoms, touched.workspaces, remains.left_atoms())
+    step = Step.to_now(touched, before, [*remains.lost, *judged], heard)
 
-    async def fall_silent(known: TraitsOfAtoms) -> TraitsOfAtoms:
+    def fall_silent(known: TraitsOfAtoms) -> TraitsOfAtoms:
         left = remains.left_traits()
-        return await atoms.replace_traits(tx, schema, known, touched.workspaces, left)
+        return atoms.replace_traits(tx, schema, known, touched.workspaces, left)
 
     moves, traits = await step.tell(tx, schema, fall_silent)
     members = await settle_memberships(tx, schema, step, [word.atom for word in lost_words])

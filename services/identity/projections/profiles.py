@@ -39,6 +39,7 @@ from services.kernel.lists.paging import Listing, Table
 from services.kernel.log.database import one_moment
 from services.kernel.log.recorded import timestamp_of
 from services.kernel.log.sql import Tx, columns
+from services.kernel.log.writing import execute_soon
 
 TABLES = """
 create table {schema}.profiles (
@@ -152,7 +153,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 ProfilePlace = tuple[str, str]  # workspace, profile
 
 
-async def save_profiles(
+def save_profiles(
     tx: Tx,
     schema: str,
     *,
@@ -168,14 +169,14 @@ async def save_profiles(
             added.append((*place, *whole, traits_json(traits.get(place, {}))))
         else:
             kept.append((*place, *whole))
-    await copy(tx, schema, "profiles", added)
+    copy(tx, schema, "profiles", added)
     if kept:
-        await tx.execute(_SAVE.format(schema=schema), *columns(sorted(kept)))
+        execute_soon(tx, _SAVE.format(schema=schema), *columns(sorted(kept)))
     texts = [(*place, traits_json(said)) for place, said in traits.items() if place not in new]
     if texts:
-        await tx.execute(_SAVE_TRAITS.format(schema=schema), *columns(sorted(texts)))
+        execute_soon(tx, _SAVE_TRAITS.format(schema=schema), *columns(sorted(texts)))
     if gone:
-        await tx.execute(_DROP.format(schema=schema), *columns(sorted(gone)))
+        execute_soon(tx, _DROP.format(schema=schema), *columns(sorted(gone)))
 
 
 async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:

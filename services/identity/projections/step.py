@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.identity import changes
@@ -21,7 +22,7 @@ from services.identity.traits import Said, merged
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
 
-Speech = Callable[[TraitsOfAtoms], Awaitable[TraitsOfAtoms]]
+Speech = Callable[[TraitsOfAtoms], TraitsOfAtoms]
 """Turns the traits of loaded atoms into those from now on, and saves them."""
 
 
@@ -41,7 +42,7 @@ class Step:
     heard: Heard
 
     @classmethod
-    async def to_now(
+    def to_now(
         cls,
         touched: Islands,
         before: Mapping[str, str],
@@ -50,7 +51,6 @@ class Step:
     ) -> Step:
         """Steps from the profiles `before` to those that clusters and atoms make now."""
         leads_to = profiles_of(touched.clusters, touched.atoms)
-        await touched.save(leads_to)
         after = {atom: str(leads_to[atom]) for atom in touched.atoms}
         return cls(touched, news, before, after, leads_to, heard)
 
@@ -63,12 +63,14 @@ class Step:
         shaken = self._profiles_of(moved | {fact.atom for fact in said} | stirred.keys())
         shaken_atoms = self._atoms_of(shaken)
         atoms_before = await atoms.load_traits(tx, schema, self.touched.workspaces, shaken_atoms)
-        atoms_after = await speak(atoms_before) if said else atoms_before
         deals_before, deals_after = await self._load_stakes(tx, schema, shaken_atoms)
+        # Nothing is read any more, so all of it is written while it is told.
+        self.touched.save(self.leads_to)
+        atoms_after = speak(atoms_before) if said else atoms_before
         traits_before = _merged(shaken_atoms, self.before, atoms_before, deals_before)
         traits_after = _merged(shaken_atoms, self.after, atoms_after, deals_after)
         changed = self._profiles_of(moved | {fact.atom for fact in self.news})
-        wholes = await self._save_profiles(tx, schema, changed, traits_after)
+        wholes = self._save_profiles(tx, schema, changed, traits_after)
         regrouped = self._profiles_of(moved | self._begun_anew()) & wholes.keys()
         new = wholes.keys() - set(self.before.values())
         causes = self._causes()
@@ -76,6 +78,7 @@ class Step:
         def cause_of(node: str) -> Recorded:
             return causes[self._island(node)]
 
+        await asyncio.sleep(0)
         became = list(changes.recounts({each: wholes[each] for each in regrouped}, cause_of))
         spoke = {self.after.get(node): event for node, event in stirred.items()}
         spoke |= {self.after.get(fact.atom): fact.event for fact in said}
@@ -83,6 +86,7 @@ class Step:
             cause = spoke.get(profile) or cause_of(profile)
             old = traits_before.get(profile, {})
             became += changes.trait_changes(profile, old, traits_after[profile], cause)
+        await asyncio.sleep(0)
         return self._moves({each: wholes[each] for each in new}, cause_of), became
 
     def _begun_anew(self) -> set[str]:
@@ -124,7 +128,7 @@ class Step:
         before, after = await deal_words.load_stakes(tx, schema, places, self.heard.news)
         return before | self.heard.stakes_before, after
 
-    async def _save_profiles(
+    def _save_profiles(
         self, tx: Tx, schema: str, changed: set[str], traits: Mapping[str, Mapping[str, Said]]
     ) -> dict[str, Whole]:
         """Saves those that changed; returns what they are as wholes."""
@@ -143,7 +147,7 @@ class Step:
             )
             for profile, found in members.items()
         }
-        await profiles.save_profiles(
+        profiles.save_profiles(
             tx,
             schema,
             wholes={(workspaces[profile], profile): whole for profile, whole in wholes.items()},

@@ -16,6 +16,7 @@ from services.identity.traits import Traits
 from services.identity.verdicts import JudgedPlace, Kind, Ruling
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx, columns
+from services.kernel.log.writing import execute_soon
 
 TABLES = """
 create table {schema}.verdicts (
@@ -205,11 +206,11 @@ async def load_verdicts(tx: Tx, schema: str, places: Iterable[Place]) -> list[He
     ]
 
 
-async def mark(tx: Tx, schema: str, links: Iterable[tuple[str, str, str, bool]]) -> None:
+def mark(tx: Tx, schema: str, links: Iterable[tuple[str, str, str, bool]]) -> None:
     """Saves of links, by workspace and pair, whether they could not be followed."""
     rows = sorted(links)
     if rows:
-        await tx.execute(_MARK.format(schema=schema), *columns(rows))
+        execute_soon(tx, _MARK.format(schema=schema), *columns(rows))
 
 
 async def count_others(pool: Pool, workspace: str, pair: Pair) -> dict[str, int]:

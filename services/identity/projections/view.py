@@ -7,6 +7,7 @@ the size of the batches can be seen in them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from rapport.events.v1.events_pb2 import (
@@ -83,6 +84,9 @@ _COMMON = CustomerEventRecorded
 
 # A million events with 280 000 identifiers take 0.3 GB of memory at most, 0.2 while they are read.
 EVENTS_IN_BULK_MAX = 5_000_000
+
+# What is written meanwhile is to go on.
+FACTS_AT_ONCE = 50
 
 # Plans made while the tables were empty must not outlive that; planning anew costs next to nothing.
 # Some hundred rows are asked for by their keys, so to read a whole table is never right where a key
@@ -207,15 +211,20 @@ async def _add(
     touched = Islands(tx, schema, rules)
     await touched.join(facts, swing)
     before = touched.profiles_of_atoms()
-    await atoms.add_to_atoms(tx, schema, touched.atoms, facts)
-    step = await Step.to_now(touched, before, facts, heard)
+    growth = atoms.add_to_atoms(touched.atoms, facts)
+    step = Step.to_now(touched, before, facts, heard)
 
-    async def speak(known: TraitsOfAtoms) -> TraitsOfAtoms:
-        return await atoms.add_traits(tx, schema, known, facts)
+    def speak(known: TraitsOfAtoms) -> TraitsOfAtoms:
+        return atoms.add_traits(tx, schema, known, facts)
 
     moves, traits = await step.tell(tx, schema, speak)
+    atoms.save_atoms(tx, schema, growth)
+    done: list[Change] = []
+    for start in range(0, len(facts), FACTS_AT_ONCE):
+        await asyncio.sleep(0)
+        done += changes.activities(facts[start : start + FACTS_AT_ONCE], step.after)
     members = await settle_memberships(tx, schema, step, [word.atom for word in words])
-    return [*moves, *changes.activities(facts, step.after), *traits, *members]
+    return [*moves, *done, *traits, *members]
 
 
 async def _judge(tx: Tx, schema: str, rules: RulesOf, events: Sequence[Recorded]) -> list[Change]:
@@ -233,9 +242,9 @@ async def _judge(tx: Tx, schema: str, rules: RulesOf, events: Sequence[Recorded]
     touched = Islands(tx, schema, rules)
     await touched.join([], swing)
     before = touched.profiles_of_atoms()
-    step = await Step.to_now(touched, before, news)
+    step = Step.to_now(touched, before, news)
 
-    async def say_nothing(known: TraitsOfAtoms) -> TraitsOfAtoms:
+    def say_nothing(known: TraitsOfAtoms) -> TraitsOfAtoms:
         return known
 
     moves, traits = await step.tell(tx, schema, say_nothing)

@@ -36,6 +36,7 @@ from services.kernel.log.follow import Follower
 from services.kernel.log.listen import Listener
 from services.kernel.log.log import APPENDED_CHANNEL, Log
 from services.kernel.log.tables import create_kernel_tables, create_tables
+from services.kernel.log.writing import WritingConnection
 from services.kernel.process import telemetry
 from services.kernel.process.config import ServiceConfig
 from services.kernel.process.erasing import subject_erasing
@@ -151,6 +152,7 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
             "jit": "off",
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_MAX_S * 1000}",
         },
+        connection_class=WritingConnection,
         reset=_leave_as_it_is,
     )
     try:

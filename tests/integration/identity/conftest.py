@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from rapport.identity.v1.accounts_pb2 import ListAccountsRequest, ListMembershipsRequest
@@ -21,6 +20,7 @@ from services.identity.projections.account_answers import (
     list_accounts,
     list_memberships,
 )
+from services.kernel.process.runtime import open_pool
 from tests.identity_world import START, apply, create
 
 
@@ -103,7 +103,7 @@ def _minute(moment):
 
 @pytest.fixture
 async def people(database):
-    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
+    async with open_pool(database) as pool:
         async with pool.acquire() as connection:
             await create(connection, "profiles")
         yield People(pool)

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +12,7 @@ from services.identity.__main__ import SERVICE
 from services.identity.projections.history import HistoryView
 from services.kernel.clock import SystemClock
 from services.kernel.log.log import read_all, read_heads
-from services.kernel.process.runtime import make_kernel, prepare_database
+from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views import projection as module
 from services.kernel.views.checkpoint import create_checkpoint, take_lease
 from services.kernel.views.projection import Projection, ProjectionMetrics
@@ -81,7 +80,7 @@ async def mortals(database, monkeypatch):
         for position, event in enumerate(another_order(rng, facts), start=1)
     ]
     clock = SystemClock()
-    async with asyncpg.create_pool(database, min_size=1, max_size=3) as pool:
+    async with open_pool(database) as pool:
         await prepare_database(pool, SERVICE, 1, clock)
         kernel = make_kernel(pool, SERVICE, 1, clock, secret=bytes(32))
         yield Mortals(pool, kernel.log, events, life)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from rapport.identity.v1.service_pb2 import ListProfilesRequest
@@ -17,7 +16,7 @@ from services.kernel.clock import FixedClock
 from services.kernel.errors import DeadlineExceeded, NotFound
 from services.kernel.log.database import transaction
 from services.kernel.log.log import read_all, read_heads
-from services.kernel.process.runtime import make_kernel, prepare_database
+from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views import as_of, freshness
 from services.kernel.views.projection import fold
 from services.kernel.views.view import digest
@@ -74,7 +73,7 @@ class Ages:
 @pytest.fixture
 async def ages(database):
     clock = FixedClock(BEGINNING)
-    async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
+    async with open_pool(database) as pool:
         await prepare_database(pool, SERVICE, 1, clock)
         yield Ages(pool, make_kernel(pool, SERVICE, 1, clock, secret=bytes(32)), clock)
 

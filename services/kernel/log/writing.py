@@ -1,0 +1,99 @@
+"""Writes that go on while whoever began them computes: the database has a processor of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from asyncpg import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from services.kernel.log.sql import Tx
+
+
+class WritingConnection(Connection):
+    """A connection on which writes may go on: whatever is asked next waits for them.
+
+    It fails as they did, if they did; a rollback does not.
+    """
+
+    __slots__ = ("_writing",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._writing: asyncio.Task[object] | None = None
+
+    def execute_soon(self, query: str, *args: object) -> None:
+        """Lets a statement go on, behind what was begun before."""
+        self._begin(lambda: Connection.execute(self, query, *args))
+
+    def copy_soon(self, schema: str, table: str, rows: Iterable[Sequence[object]]) -> None:
+        """Lets whole rows be added to a table, behind what was begun before."""
+        self._begin(
+            lambda: Connection.copy_records_to_table(self, table, schema_name=schema, records=rows)
+        )
+
+    def _begin(self, write: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        self._writing = asyncio.create_task(_behind(self._writing, write))
+        self._writing.add_done_callback(_see_failure)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        if query.startswith("ROLLBACK"):
+            await asyncio.gather(self._written(), return_exceptions=True)
+        else:
+            await self._written()
+        return await super().execute(query, *args, **options)
+
+    async def fetch(self, *args: Any, **options: Any) -> Any:
+        await self._written()
+        return await super().fetch(*args, **options)
+
+    async def fetchrow(self, *args: Any, **options: Any) -> Any:
+        await self._written()
+        return await super().fetchrow(*args, **options)
+
+    async def fetchval(self, *args: Any, **options: Any) -> Any:
+        await self._written()
+        return await super().fetchval(*args, **options)
+
+    async def copy_to_table(self, *args: Any, **options: Any) -> str:
+        await self._written()
+        return await super().copy_to_table(*args, **options)
+
+    async def copy_records_to_table(self, *args: Any, **options: Any) -> str:
+        await self._written()
+        return await super().copy_records_to_table(*args, **options)
+
+
+def execute_soon(tx: Tx, query: str, *args: object) -> None:
+    """Lets a statement go on that answers nothing; `tx` is a connection of the kernel's pool.
+
+    Whoever computes meanwhile gives way at times (`asyncio.sleep(0)`), else nothing is sent.
+    """
+    cast("WritingConnection", tx).execute_soon(query, *args)
+
+
+def copy_soon(tx: Tx, schema: str, table: str, rows: Iterable[Sequence[object]]) -> None:
+    """Lets whole rows be added to a table, as `execute_soon` lets a statement go on."""
+    cast("WritingConnection", tx).copy_soon(schema, table, rows)
+
+
+async def _behind(
+    before: asyncio.Task[object] | None, write: Callable[[], Coroutine[Any, Any, object]]
+) -> None:
+    if before is not None:
+        await before
+    await write()
+
+
+def _see_failure(writing: asyncio.Task[object]) -> None:
+    """Whoever asks next is told; where nobody does, the transaction failed already."""
+    if not writing.cancelled():
+        writing.exception()
