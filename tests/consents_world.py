@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from rapport.identity.v1.consents_pb2 import LawfulBasis
-from rapport.identity.v1.events_pb2 import IdentifierNode, PurposeCreated
+from rapport.identity.v1.events_pb2 import (
+    ConsentDenied,
+    ConsentGranted,
+    ConsentWithdrawn,
+    IdentifierNode,
+    PurposeCreated,
+)
 from services.identity.identifiers import identifier
 from services.identity.projections.purposes import PurposesView
 from services.identity.rules import DEFAULT
 from services.kernel.log.recorded import timestamp_of
+from tests.identity_world import Facts
+
+CATEGORIES = ("marketing", "ads")
+# By which categories each purpose is granted; what is by hand only has none.
+PURPOSES = {"mail": {"marketing"}, "ads": {"marketing", "ads"}, "by-hand": set()}
+CREATED = 15
+BY_HAND = {ConsentGranted: "GRANTED", ConsentDenied: "DENIED", ConsentWithdrawn: "WITHDRAWN"}
 
 
 def preferring(*categories):
@@ -43,3 +56,12 @@ async def have_purposes(connection, events):
     await connection.execute("create schema purposes")
     await connection.execute(PurposesView().tables("purposes"))
     await PurposesView().apply(connection, "purposes", events)
+
+
+def purposes_of(events):
+    """All purposes came to be in the workspaces of some events, in the midst of these."""
+    return [
+        created(Facts(workspace), name, sorted(categories), received=CREATED)
+        for workspace in sorted({event.workspace for event in events})
+        for name, categories in PURPOSES.items()
+    ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tests.erasures_world import contact_erased, erased
+from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventsErased
+from tests.consents_world import BY_HAND, CATEGORIES, PURPOSES, consented, preferring
+from tests.erasures_world import contact_erased, erased, events_erased
 from tests.identity_world import Facts
 
 IMPORTED = 0.7
+PREFERRING = 0.5
 
 
 class DenseHistory:
@@ -25,17 +28,21 @@ class DenseHistory:
         self._opened = set()
         self._imported, self._retracted = [], []
         self._told = []
+        self._preferring = 0
 
-    def some(self, size, *, retracting=0, judging=0, flagging=0, erasing=0):
+    def some(self, size, *, retracting=0, judging=0, flagging=0, erasing=0, consenting=0):
         """A number of facts.
 
         `retracting` is how much of it takes facts back, or has them again, `judging` how much
-        of it are verdicts, `flagging` how much are flags, `erasing` how much erases people; all
-        others together are 18.
+        of it are verdicts, `flagging` how much are flags, `erasing` how much erases people,
+        `consenting` how much are words on consent that somebody records, beside those that come
+        with customer events; all others together are 18.
         """
+        self._preferring = PREFERRING if consenting else 0
         kinds = [self._track, self._identify, self._alias, self._contact, self._deal]
         weights = [6, 5, 1, 4, 2, retracting, retracting / 2, judging, flagging, erasing]
         kinds += [self._retract, self._record_again, self._judge, self._flag, self._erase]
+        kinds, weights = [*kinds, self._consent], [*weights, consenting]
         for kind in self._rng.choices(kinds, weights, k=size):
             self._told.append(kind())
         return self._told
@@ -89,6 +96,9 @@ class DenseHistory:
     def _sent(self, kind, **fields):
         """A customer event, which came with an import more often than not."""
         made = self._facts.imported if self._rng.random() < IMPORTED else self._facts.sent
+        if self._rng.random() < self._preferring:
+            granted = (each for each in CATEGORIES if self._rng.random() < 0.7)
+            fields["context"] = {**fields.get("context", {}), **preferring(*granted)}
         event = made(kind, **fields, **self._times())
         if event.event.customer_event.import_name:
             self._imported.append(event)
@@ -134,11 +144,22 @@ class DenseHistory:
         return made(self._rng.choice(self._known()), **self._times())
 
     def _erase(self):
-        """Some identifiers, up to some fact."""
-        if not self._told or self._rng.random() < 0.2:
+        """A contact as a whole, some customer events, or some identifiers up to some fact."""
+        sent = [e for e in self._told if isinstance(e.event, CustomerEventRecorded)]
+        what = self._rng.random()
+        if not self._told or what < 0.2:
             return contact_erased(self._facts, self._rng.choice(self._contacts), **self._times())
+        if sent and what < 0.4:
+            some = self._rng.sample(sent, min(len(sent), self._rng.randint(1, 3)))
+            return events_erased(self._facts, *some)
         some = self._rng.sample(self._known(), self._rng.choice([1, 1, 2]))
         return erased(self._facts, *some, until=self._rng.choice(self._told))
+
+    def _consent(self):
+        """A word on consent to a purpose, under some identifiers."""
+        choice, some = self._rng.choice, self._rng.sample(self._known(), self._rng.randint(1, 3))
+        purpose, fact = choice(list(PURPOSES)), choice(list(BY_HAND))
+        return consented(self._facts, fact, *some, purpose=purpose, **self._times())
 
     def _contact(self):
         choice, who, times = self._rng.choice, self._rng.choice(self._contacts), self._times()
@@ -210,4 +231,15 @@ def another_order(rng, history, *, repeated=0.2):
             # A place that a repeat took before its turn still lets the next one through.
             told.add(event.event_id)
             result.append(following)
+    return _erased_behind(rng, result)
+
+
+def _erased_behind(rng, ordered):
+    """The same order, but that customer events are erased only after they came: so is their log."""
+    result = [event for event in ordered if not isinstance(event.event, CustomerEventsErased)]
+    for event in ordered:
+        if isinstance(event.event, CustomerEventsErased):
+            gone = set(event.event.event_ids)
+            places = [n for n, each in enumerate(result, 1) if each.event_id.bytes in gone]
+            result.insert(rng.randint(max(places, default=0), len(result)), event)
     return result

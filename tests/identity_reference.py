@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import reduce
 from itertools import combinations
+from operator import or_
 
 from rapport.deals.v1.events_pb2 import (
     DealContactsChanged,
@@ -50,6 +52,17 @@ class Expected:
     flags: dict = field(default_factory=dict)  # node -> kind
 
 
+def together(*those):
+    """What follows from the facts of several workspaces, said of each by its own rules."""
+    kind = type(those[0])
+    return kind(
+        **{
+            each.name: reduce(or_, (getattr(one, each.name) for one in those))
+            for each in fields(kind)
+        }
+    )
+
+
 def facts_of(events, rules=DEFAULT):
     """The facts of events, each once, without those that are taken back behind them, or erased."""
     contacts, erased = contacts_of(events), erased_in(events)
@@ -58,9 +71,10 @@ def facts_of(events, rules=DEFAULT):
 
 
 def without_erased(events, rules=DEFAULT):
-    """The events that are still true, but for those that name somebody who was erased."""
+    """The events that are still true, but for those that name somebody, or were, erased."""
     erased = erased_in(events)
-    read = [(event, read_fact(rules, event, {})) for event in still_true(events)]
+    there = [event for event in still_true(events) if event.event_id.bytes not in erased]
+    read = [(event, read_fact(rules, event, {})) for event in there]
     return [event for event, fact in read if fact is None or not is_erased(fact, erased)]
 
 

@@ -43,7 +43,7 @@ from rapport.identity.v1.events_pb2 import (
 from services.identity.identifiers import identifier
 from services.identity.projections import ProfilesView
 from services.identity.projections.rule_sets import RuleSetsView
-from services.identity.rules import DEFAULT
+from services.identity.rules import DEFAULT, Rules
 from services.identity.verdicts import pair_id
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.writing import WritingConnection
@@ -242,9 +242,10 @@ async def apply(connection, events, schema="profiles", rules=DEFAULT):
 
 
 def view_of(rules):
-    """The view of profiles by some rules, which are those of all workspaces."""
+    """The view of profiles by some rules: those of all workspaces, or of each its own."""
 
     async def in_force(_tx, _schema, workspaces):
-        return dict.fromkeys(workspaces, rules)
+        of_all = isinstance(rules, Rules)
+        return {workspace: rules if of_all else rules[workspace] for workspace in workspaces}
 
     return ProfilesView(in_force)

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -84,6 +86,14 @@ _FORGET = """
 delete from {schema}.account_words w
 using unnest($1::text[], $2::bytea[]) gone (workspace, key)
 where w.workspace = gone.workspace and w.key = gone.key
+returning w.workspace, w.key, w.account, w.node
+"""
+
+# No index leads there, as to activities by their ids: a key ends with that of its event.
+_FORGET_SAID_BY = """
+delete from {schema}.account_words w
+using unnest($1::text[], $2::bytea[]) gone (workspace, event_id)
+where w.workspace = gone.workspace and substr(w.key, 9) = gone.event_id
 returning w.workspace, w.key, w.account, w.node
 """
 
@@ -192,14 +202,23 @@ async def remove_words(
     return sorted(lost, key=lambda word: (word.place, str(word.event.event_id)))
 
 
-async def forget_words(tx: Tx, schema: str, lost: Sequence[Lost]) -> list[LostWord]:
-    """Removes what facts that are no more said of accounts, and returns it."""
-    events = {(fact.event.workspace, fact.fact.key): fact.event for fact in lost}
-    if not events:
-        return []
-    rows = await tx.fetch(_FORGET.format(schema=schema), *columns(sorted(events)))
+async def forget_words(
+    tx: Tx, schema: str, lost: Sequence[Lost], activities: Mapping[tuple[str, UUID], Recorded]
+) -> list[LostWord]:
+    """Removes what facts that are no more said of accounts, and returns it.
+
+    Of the `activities` that their own log erased, some were nobody's: they are not among the facts.
+    """
+    said_by = {(place, event_id.bytes): event for (place, event_id), event in activities.items()}
+    events = said_by | {(each.event.workspace, each.activity_id.bytes): each.event for each in lost}
+    rows: list[Any] = []
+    if lost:
+        keys = sorted((each.event.workspace, each.fact.key) for each in lost)
+        rows += await tx.fetch(_FORGET.format(schema=schema), *columns(keys))
+    if said_by:
+        rows += await tx.fetch(_FORGET_SAID_BY.format(schema=schema), *columns(sorted(said_by)))
     return [
-        LostWord(events[row["workspace"], row["key"]], row["account"], row["node"])
+        LostWord(events[row["workspace"], row["key"][8:]], row["account"], row["node"])
         for row in sorted(rows, key=lambda row: (row["workspace"], row["account"], row["key"]))
     ]
 

@@ -262,7 +262,8 @@ class Islands(Region):
         }
         connected = {node for pair in stored for node in pair}
         self._unconnected = nodes - connected
-        links = self._links_among(connected | self._with_facts(nodes))
+        # Edges of shared nodes lead out of the island; a link between two such ends is none of it.
+        links = self._links_among(nodes & connected | self._with_facts(nodes))
         clusters, rejected = self._resolved(nodes, stored, links)
         for pair, (edge, was_rejected) in stored.items():
             is_rejected = pair in rejected or not self._is_live(pair, nodes)

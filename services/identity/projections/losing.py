@@ -76,7 +76,7 @@ async def erase(
     }
     heard = Heard(stirred=stirred, stakes_before=stakes_before)
     remains = await take_out(tx, schema, Taken(keys, activities, deals, causes))
-    lost_words = await accounts.forget_words(tx, schema, remains.lost)
+    lost_words = await accounts.forget_words(tx, schema, remains.lost, activities)
     described = await accounts.lose_words(tx, schema, lost_words)
     swing = remains.swing()
     await assertions.restore_slots(tx, schema, remains.lost_slots(), remains.slots, swing)

@@ -8,7 +8,8 @@ the size of the batches can be seen in them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from uuid import UUID
 
 from rapport.events.v1.events_pb2 import (
     CustomerEventRecorded,
@@ -139,8 +140,10 @@ class ProfilesView:
         rules = await self.rules(tx, schema, {event.workspace for event in heeded})
         still_true, retractions = settle(heeded)
         told, unsaid = await retract(tx, schema, rules, retractions) if retractions else ([], {})
-        erased, fell_silent = await erase(tx, schema, rules, _uncommon(heeded))
+        rare = _uncommon(heeded)
+        erased, fell_silent = await erase(tx, schema, rules, rare)
         told += erased
+        still_true = _not_taken_out(erased_activities(rare), still_true)
         still_true = await _not_erased_words(tx, schema, still_true)
         uncommon = _uncommon(still_true)
         heard = await deal_words.hear(tx, schema, uncommon)
@@ -149,7 +152,7 @@ class ProfilesView:
             for event in still_true
             if (fact := read_fact(rules[event.workspace], event, heard.contacts)) is not None
         ]
-        left = await _not_erased(tx, schema, heeded, read)
+        left = await _not_erased(tx, schema, read)
         facts = await timeline.add_activities(tx, schema, left)
         words = await accounts.add_words(tx, schema, words_of(_said(still_true, read, left), left))
         told += await _add(tx, schema, rules, facts, heard, words) if facts else []
@@ -175,6 +178,15 @@ def _said(
     return [event for event in events if event.event_id not in gone]
 
 
+def _not_taken_out(
+    gone: Collection[tuple[str, UUID]], events: Sequence[Recorded]
+) -> Sequence[Recorded]:
+    """Returns the events without those that their own log has erased."""
+    if not gone:
+        return events
+    return [event for event in events if (event.workspace, event.event_id) not in gone]
+
+
 async def _not_erased_words(tx: Tx, schema: str, events: Sequence[Recorded]) -> Sequence[Recorded]:
     """Returns the events without what people said, here, about somebody who was erased since."""
     named = {(event.workspace, node) for event in _uncommon(events) for node in nodes_in(event)}
@@ -184,17 +196,11 @@ async def _not_erased_words(tx: Tx, schema: str, events: Sequence[Recorded]) -> 
     return [event for event in events if not is_unsaid(keys, event)]
 
 
-async def _not_erased(
-    tx: Tx, schema: str, events: Sequence[Recorded], facts: Sequence[Fact]
-) -> list[Fact]:
-    """Returns the facts that name nobody who was erased since, and were not erased themselves."""
+async def _not_erased(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fact]:
+    """Returns the facts that name nobody who was erased since."""
     named = {(fact.workspace, node) for fact in facts for node in named_by(fact)}
-    gone = erased_activities(_uncommon(events))
     keys = await erased_nodes.keys_of(tx, schema, named)
-    if not gone and not keys:
-        return list(facts)
-    there = [fact for fact in facts if (fact.workspace, fact.activity_id) not in gone]
-    return left_of(keys, there)
+    return left_of(keys, facts) if keys else list(facts)
 
 
 async def _add(

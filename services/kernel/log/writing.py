@@ -72,6 +72,10 @@ class WritingConnection(Connection):
         return await super().copy_records_to_table(*args, **options)
 
 
+async def leave_as_it_is(_connection: object) -> None:
+    """Saves the statement that would clean the session: ours only ever set what is `local`."""
+
+
 def execute_soon(tx: Tx, query: str, *args: object) -> None:
     """Lets a statement go on that answers nothing; `tx` is a connection of the kernel's pool.
 

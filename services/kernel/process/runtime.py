@@ -36,7 +36,7 @@ from services.kernel.log.follow import Follower
 from services.kernel.log.listen import Listener
 from services.kernel.log.log import APPENDED_CHANNEL, Log
 from services.kernel.log.tables import create_kernel_tables, create_tables
-from services.kernel.log.writing import WritingConnection
+from services.kernel.log.writing import WritingConnection, leave_as_it_is
 from services.kernel.process import telemetry
 from services.kernel.process.config import ServiceConfig
 from services.kernel.process.erasing import subject_erasing
@@ -153,7 +153,7 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_MAX_S * 1000}",
         },
         connection_class=WritingConnection,
-        reset=_leave_as_it_is,
+        reset=leave_as_it_is,
     )
     try:
         yield pool
@@ -162,10 +162,6 @@ async def open_pool(database_url: str) -> AsyncIterator[Pool]:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await pool.close()
         pool.terminate()
-
-
-async def _leave_as_it_is(_connection: object) -> None:
-    """Saves the statement that would clean the session: ours only ever set what is `local`."""
 
 
 async def prepare_database(pool: Pool, service: Service, partitions: int, clock: Clock) -> None:

@@ -26,6 +26,7 @@ from tests.identity_world import START, apply, create
 
 def pytest_addoption(parser):
     parser.addoption("--crowds", type=int, default=1, help="how many crowds test_fuzz.py makes")
+    parser.addoption("--first-crowd", type=int, default=1_000, help="the seed of the first of them")
 
 
 @dataclass
@@ -36,11 +37,12 @@ class People:
 
     async def happens(self, *events):
         """Applies each event as a batch of its own; returns the events that identity tells."""
-        told = []
+        return [told for event in events for told in await self.happens_at_once(event)]
+
+    async def happens_at_once(self, *events):
+        """Applies events as one batch; returns the events that identity tells."""
         async with self.pool.acquire() as connection:
-            for event in events:
-                told += [change.event for change in await apply(connection, [event])]
-        return told
+            return [change.event for change in await apply(connection, events)]
 
     async def profile(self, name, workspace="acme"):
         return await get_profile(self.pool, workspace, f"profiles/{name}")

@@ -1,6 +1,5 @@
 """What a profile's consent is follows from what was said, in whatever order it came."""
 
-import json
 import random
 
 import pytest
@@ -15,100 +14,27 @@ from rapport.identity.v1.events_pb2 import (
     ProfilesMerged,
 )
 from services.identity.consents import Status
-from services.identity.facts import key_of
 from services.identity.projections import ProfilesView
 from services.identity.projections.consent_answers import consents_of, list_consent_words
 from services.kernel.errors import NotFound
-from services.kernel.log.recorded import utc
 from services.kernel.views.view import digest
-from tests.consents_world import consented, created, have_purposes, preferring
-from tests.erasures_reference import erased_in
+from tests.consents_reference import strictest
+from tests.consents_world import consented, created, have_purposes, preferring, purposes_of
 from tests.identity_histories import DenseHistory, another_order
-from tests.identity_reference import expected, facts_of
+from tests.identity_reference import expected
 from tests.identity_world import Facts, apply, at, batches, connected, create
 from tests.integration.identity.test_bulk import build
 
 WORKSPACES = 10
 FACTS = 40
-PURPOSES = {"mail": {"marketing"}, "ads": {"marketing", "ads"}, "by-hand": set()}
-CREATED = 15
-BY_HAND = {ConsentGranted: "GRANTED", ConsentDenied: "DENIED", ConsentWithdrawn: "WITHDRAWN"}
 USER, MAIL, DEVICE = ("user_id", "u1"), ("email", "ada@x.com"), ("anonymous_id", "a1")
 
 
 def spoken(rng, workspace):
     """A dense history in which people say what they consent to, or somebody records it."""
-    history = DenseHistory(rng, workspace).some(
-        rng.randint(1, FACTS), retracting=4, judging=4, erasing=rng.choice([0, 2])
+    return DenseHistory(rng, workspace).some(
+        rng.randint(1, FACTS), retracting=4, judging=4, erasing=rng.choice([0, 2]), consenting=6
     )
-    for event in history:
-        sent = getattr(event.event, "customer_event", None)
-        if sent is not None and rng.random() < 0.5:
-            said = preferring(*(each for each in ("marketing", "ads") if rng.random() < 0.7))
-            sent.context = json.dumps({**json.loads(sent.context or "{}"), **said})
-    facts = Facts(workspace, seed=rng.random())
-    known = [("user_id", "u0"), ("email", "e0@x.com"), ("anonymous_id", "a0"), ("user_id", "u9")]
-    for _ in range(rng.randint(0, 8)):
-        pairs = rng.sample(known, rng.randint(1, 3))
-        times = {"received": rng.randrange(60), "occurred": rng.randrange(60)}
-        fact = rng.choice(list(BY_HAND))
-        history.append(consented(facts, fact, *pairs, purpose=rng.choice(list(PURPOSES)), **times))
-    return history
-
-
-def sayings(events):
-    """All that was ever said: (workspace, atom, nodes, slot, order, {purpose: status})."""
-    for fact in facts_of(events):
-        if fact.granted is not None:
-            heard = {
-                name: "GRANTED" if categories <= set(fact.granted) else "DENIED"
-                for name, categories in PURPOSES.items()
-                if categories and fact.receive_time >= at(CREATED)
-            }
-            nodes = {known.node for known in fact.identifiers}
-            yield fact.workspace, fact.atom, nodes, "", (fact.occur_time, fact.key), heard
-    erased = erased_in(events)
-    for event in {event.event_id: event for event in events}.values():
-        if type(event.event) in BY_HAND:
-            said = event.event
-            nodes = [known.node for known in said.identifiers]
-            order = utc(said.occur_time), key_of(event.record_time, event.event_id)
-            if any(order[1] <= erased.get((event.workspace, node), b"") for node in nodes):
-                continue
-            purpose = said.purpose.removeprefix("purposes/")
-            heard = {purpose: BY_HAND[type(said)]}
-            yield event.workspace, nodes[0], set(nodes), purpose, order, heard
-
-
-def strictest(events, profile_of):
-    """The consent of each profile to each purpose, said a second time: slowly, word by word."""
-    words = list(sayings(events))
-    found = {}
-    for profile in set(profile_of.values()) - {None}:
-        members = {node for node, of in profile_of.items() if of == profile}
-        own = [word for word in words if word[2] & members]
-        for purpose in PURPOSES:
-            stand = [said for node in members if (said := under(node, own, purpose, members))]
-            refusals = [said for said in stand if said[1] != "GRANTED"]
-            if stand:
-                place = own[0][0], profile, purpose
-                found[place] = max(refusals or stand)[1]
-    return found
-
-
-def under(node, words, purpose, members):
-    """What stands under a node: (order, status), or None."""
-    counting = []
-    for atom in {word[1] for word in words}:
-        said = []
-        for slot in ("", purpose):
-            of_slot = [w for w in words if node in w[2] and (w[1], w[3]) == (atom, slot)]
-            last = max(of_slot, key=lambda word: word[4], default=None)
-            if last is not None and purpose in last[5]:
-                said.append((last[4], last[5][purpose]))
-        if said and (max(said)[1] != "GRANTED" or atom in members):
-            counting.append(max(said))
-    return max(counting, default=None)
 
 
 class Reader:
@@ -154,14 +80,9 @@ async def stored(connection, schema):
 async def test_any_order_of_what_was_said_gives_the_same_consents(database, seed):
     rng = random.Random(seed)
     events = [e for n in range(WORKSPACES) for e in spoken(rng, f"w{n}")]
-    purposes = [
-        created(Facts(f"w{n}"), name, sorted(categories), received=CREATED)
-        for n in range(WORKSPACES)
-        for name, categories in PURPOSES.items()
-    ]
     wanted = strictest(events, expected(events).profile_of)
     async with connected(database) as connection:
-        await have_purposes(connection, purposes)
+        await have_purposes(connection, purposes_of(events))
         digests = []
         for number, largest in enumerate((1_000, 9)):
             schema, reader = f"g{number}", Reader()

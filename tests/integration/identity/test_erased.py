@@ -2,10 +2,9 @@
 
 import pytest
 
-from rapport.events.v1.events_pb2 import CustomerEventsErased
 from services.identity.facts import ERASED
 from services.kernel.errors import NotFound
-from tests.erasures_world import contact_erased, erased
+from tests.erasures_world import contact_erased, erased, events_erased
 from tests.identity_world import Facts
 
 MARKER = "valparaiso"
@@ -148,9 +147,26 @@ async def test_what_its_own_log_has_erased_is_gone_whomever_it_names(people, fac
     named_deep = facts.track(user_id="u1", properties={"of": {"friend": EMAIL}})
     kept = facts.track("Order Completed", user_id="u1")
     await people.happens(named_deep, kept)
-    gone = CustomerEventsErased(cause="erasures/e1", event_ids=[named_deep.event_id.bytes])
 
-    await people.happens(facts.event("erasure-e1", gone))
+    await people.happens(events_erased(facts, named_deep))
 
     assert await people.activities("user_id:u1") == ["Order Completed"]
     assert await tables_with(people, MARKER) == []
+
+
+async def test_what_its_own_log_has_erased_is_gone_though_nobody_said_it(people, facts):
+    kept = facts.sent("account", group_id="g", traits={"size": 7})
+    named_deep = facts.sent("account", group_id="g", traits={"size": 8, "contact": EMAIL})
+    at_once = facts.sent("account", group_id="h", traits={"contact": EMAIL})
+    await people.happens(kept, named_deep)
+
+    told = await people.happens(events_erased(facts, named_deep))
+
+    account = await people.account("group_id:g")
+    assert {name: said.value for name, said in account.traits.items()} == {"size": "7"}
+    assert await tables_with(people, MARKER) == []
+    assert [{said.trait: said.value for said in event.changes} for event in told] == [
+        {"contact": "", "size": "7"}
+    ]
+    assert await people.happens_at_once(at_once, events_erased(facts, at_once)) == []
+    assert await people.accounts() == {"g"}

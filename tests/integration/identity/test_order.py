@@ -18,13 +18,13 @@ from tests.identity_world import Facts, apply, batches, connected, create
 
 WORKSPACES = 40
 FACTS = 40
-KINDS = ("retracting", "judging", "flagging", "erasing")
+KINDS = ("retracting", "judging", "flagging", "erasing", "consenting")
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Histories: how much of them takes facts back, is verdicts, flags and erasures; and rules."""
+    """Histories: how much of them takes facts back, is verdicts, flags and so on; and rules."""
 
     name: str
     seed: int
@@ -32,14 +32,16 @@ class Crowd:
     judging: int = 0
     flagging: int = 0
     erasing: int = 0
+    consenting: int = 0
     rules: Rules = DEFAULT
+    history: type = DenseHistory
 
     def facts(self):
         """Many dense histories, each in a workspace of its own."""
         rng = random.Random(self.seed)
         kinds = {name: getattr(self, name) for name in KINDS}
         histories = [
-            DenseHistory(rng, f"w{n}").some(rng.randint(1, FACTS), **kinds)
+            self.history(rng, f"w{n}").some(rng.randint(1, FACTS), **kinds)
             for n in range(WORKSPACES)
         ]
         return rng, [event for history in histories for event in history]

@@ -150,6 +150,32 @@ async def test_a_name_whose_identifier_nobody_knows_any_longer_leads_nowhere(peo
     ]
 
 
+async def test_a_shared_tablet_loses_its_own_facts_beside_people_whom_somebody_linked(
+    people, facts
+):
+    alone = facts.imported(anonymous_id="tablet")
+    wrong = facts.imported(user_id="u1")
+    await people.happens(
+        *(facts.track(user_id=user, anonymous_id="tablet") for user in ("u1", "u2", "u3")),
+        facts.linked(("user_id", "u1"), ("user_id", "u2")),
+        alone,
+        wrong,
+    )
+
+    told = await people.happens_at_once(facts.retracted(alone), facts.retracted(wrong))
+
+    assert await people.activities("user_id:u1") == ["Product Viewed", "Product Viewed"]
+    assert await people.identifiers("user_id:u1") == {"user_id:u1", "user_id:u2"}
+    assert await people.profiles("anonymous_id:tablet") == [None]
+    assert [event.DESCRIPTOR.name for event in told] == [
+        "ProfileActivityRetracted",
+        "ProfileActivityRetracted",
+        "ProfileIdentifiersChanged",
+        "ProfileRemoved",
+        "ProfileRecounted",
+    ]
+
+
 async def test_a_message_that_is_sent_again_after_it_was_taken_back_counts_anew(people, facts):
     wrong = facts.imported("identify", user_id="u1", traits={"plan": "gold"})
     message_id = wrong.event.customer_event.message_id

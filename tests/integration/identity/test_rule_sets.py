@@ -1,6 +1,6 @@
 """Other rules are tried beside those in force, and only the difference is told when they change."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -18,7 +18,7 @@ from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.rebuild import Rebuild
 from services.kernel.views.view import add_generation, digest
 from tests.identity_histories import DenseHistory
-from tests.identity_reference import Expected, expected
+from tests.identity_reference import expected, together
 from tests.identity_world import Facts, apply, batches, create
 from tests.integration.identity.test_order import Crowd, Reader, assert_tables, assert_told
 from tests.mortal import Killed, mortal_transaction
@@ -48,12 +48,6 @@ OF_THE_WORLD = replace(
 async def world(database_of):
     async with RuleWorld.open(await database_of(SERVICE)) as opened:
         yield opened
-
-
-def together(one, other):
-    """What follows from the facts of several workspaces, each by its own rules."""
-    names = [each.name for each in fields(Expected)]
-    return Expected(**{name: getattr(one, name) | getattr(other, name) for name in names})
 
 
 def by_rules(events, rules):
