@@ -21,7 +21,8 @@ from rapport.identity.v1.accounts_pb2 import (
 from services.identity.changes import name_of
 from services.identity.facts import received_at
 from services.identity.identifiers import GROUP_ID, account_name, group
-from services.identity.projections.profiles import find_profile_id, trait
+from services.identity.projections.profile_answers import trait
+from services.identity.projections.profiles import find_profile_id
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
@@ -35,8 +36,8 @@ _ROW = f"select {_SHOWN} from profiles.accounts where workspace = $1 and account
 
 # Who said it is found among the words, as the last one is one of them.
 _TRAITS = """
-select t.account, t.trait, t.value, t.occur_time, w.source, w.resource,
-    encode(substr(t.key, 9), 'hex')::uuid as activity_id, w.key
+select t.account, t.trait, t.value, t.occur_time,
+    w.source, encode(substr(t.key, 9), 'hex')::uuid, w.resource, w.key
 from profiles.account_traits t
 join profiles.account_words w on w.workspace = t.workspace and w.key = t.key
 where t.workspace = $1 and t.account = any($2::text[]) and t.value is not null
@@ -159,8 +160,10 @@ async def _parent(pool: Pool, workspace: str, parent: str) -> dict[str, str]:
 async def _filled(connection: Tx, workspace: str, rows: Sequence[Any]) -> list[Account]:
     """Returns the accounts of rows, with their traits."""
     traits: dict[str, dict[str, Any]] = defaultdict(dict)
-    for row in await connection.fetch(_TRAITS, workspace, [row["account"] for row in rows]):
-        traits[row["account"]][row["trait"]] = trait(row, received_at(row["key"]))
+    for account, name, *said, key in await connection.fetch(
+        _TRAITS, workspace, [row["account"] for row in rows]
+    ):
+        traits[account][name] = trait(said, received_at(key))
     return [
         Account(
             name=account_name(row["account"]),

@@ -40,12 +40,12 @@ create table {schema}.deal_words (
 create index deal_words_by_node on {schema}.deal_words (workspace, node) where node <> '';
 """
 
-_WORD = "version, key, occur_time, kind, contact, node, stage, amount_minor, currency, products"
+WORD = "version, key, occur_time, kind, contact, node, stage, amount_minor, currency, products"
 
-COLUMNS = ("workspace", "deal", *_WORD.split(", "))
+COLUMNS = ("workspace", "deal", *WORD.split(", "))
 
 _ADD = f"""
-insert into {{schema}}.deal_words (workspace, deal, {_WORD})
+insert into {{schema}}.deal_words (workspace, deal, {WORD})
 select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::timestamptz[],
                      $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[],
                      $11::text[], $12::text[])
@@ -54,13 +54,13 @@ returning workspace, deal, key
 """
 
 _OF_DEALS = f"""
-select workspace, deal, {_WORD}
+select workspace, deal, {WORD}
 from {{schema}}.deal_words
 join unnest($1::text[], $2::text[]) asked (workspace, deal) using (workspace, deal)
 """
 
 _OF_NODES = f"""
-select workspace, deal, {_WORD}
+select workspace, deal, {WORD}
 from (
     select distinct w.workspace, w.deal
     from unnest($1::text[], $2::text[]) asked (workspace, node)
@@ -173,21 +173,26 @@ async def load_stakes(
 
 def _by_deal(rows: Iterable[Any]) -> dict[Deal, list[Word]]:
     found: dict[Deal, list[Word]] = defaultdict(list)
-    for row in rows:
-        word = Word(
-            version=row["version"],
-            key=row["key"],
-            occur_time=row["occur_time"],
-            kind=_KINDS[row["kind"]],
-            contact=row["contact"],
-            node=row["node"],
-            stage=row["stage"],
-            amount_minor=row["amount_minor"],
-            currency=row["currency"],
-            products=tuple(json.loads(row["products"])) if row["products"] else (),
-        )
-        found[row["workspace"], row["deal"]].append(word)
+    for workspace, deal, *said in rows:
+        found[workspace, deal].append(word_in(said))
     return found
+
+
+def word_in(row: Sequence[Any]) -> Word:
+    """Returns the word of a row, of which the columns are `WORD`."""
+    version, key, occur_time, kind, contact, node, stage, amount_minor, currency, products = row
+    return Word(
+        version=version,
+        key=key,
+        occur_time=occur_time,
+        kind=_KINDS[kind],
+        contact=contact,
+        node=node,
+        stage=stage,
+        amount_minor=amount_minor,
+        currency=currency,
+        products=tuple(json.loads(products)) if products else (),
+    )
 
 
 def row_of(word: Word) -> tuple[object, ...]:

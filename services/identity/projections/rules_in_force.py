@@ -18,6 +18,11 @@ select workspace, rules from rule_sets.rule_sets
 where workspace = any($1::text[]) and state = {PUBLISHED}
 """
 
+# What `read_rules` reads, for a statement about the workspace $1.
+WRITTEN_RULES = f"""(
+    select rules from rule_sets.rule_sets where workspace = $1 and state = {PUBLISHED}
+)"""
+
 RulesInForce = Callable[[Any, str, Iterable[str]], Awaitable[Mapping[str, Rules]]]
 """Says what the rules of some workspaces are, for a schema."""
 
@@ -26,13 +31,18 @@ async def rules_in_force(tx: Any, _schema: str, workspaces: Iterable[str]) -> Ma
     """Returns the rules of each of some workspaces, whatever generation they are asked for."""
     asked = sorted(workspaces)
     found = await tx.fetch(_IN_FORCE, asked)
-    published = {row["workspace"]: _rules_of(row["rules"]) for row in found}
-    return {workspace: published.get(workspace, DEFAULT) for workspace in asked}
+    published = {row["workspace"]: row["rules"] for row in found}
+    return {workspace: read_rules(published.get(workspace)) for workspace in asked}
 
 
 async def rules_of(tx: Any, workspace: str) -> Rules:
     """Returns the rules by which the profiles that a workspace is answered with were made."""
     return (await rules_in_force(tx, "profiles", [workspace]))[workspace]
+
+
+def read_rules(written: bytes | None) -> Rules:
+    """Returns the rules that a workspace published; the default where it published none."""
+    return DEFAULT if written is None else _rules_of(written)
 
 
 # Parsing and hashing rules costs more than all else of a small batch; published ones never change.

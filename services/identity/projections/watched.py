@@ -9,7 +9,8 @@ from asyncpg import Pool
 from rapport.identity.v1.events_pb2 import ProfileActivityRecorded
 from rapport.identity.v1.service_pb2 import ProfileChange, ProfileChangeKind, TimelineEntry
 from services.identity.changes import id_of, name_of
-from services.identity.projections.profiles import LISTING, filled, leads_to
+from services.identity.projections.profile_answers import filled
+from services.identity.projections.profiles import LISTING
 from services.identity.projections.timeline import SHOWN, entry
 from services.kernel.lists.filter import Arguments, Filter
 from services.kernel.log.database import one_moment
@@ -19,6 +20,11 @@ from services.kernel.log.sql import Tx
 _MATCHING = f"""
 select {LISTING.columns}, ({{wanted}}) is true as matches from {LISTING.table.name}
 where workspace = $1 and profile = any($2::text[])
+"""
+
+_SURVIVORS = """
+select node, profile from profiles.nodes
+where workspace = $1 and node = any($2::text[]) and profile is not null
 """
 
 _CAME = f"""
@@ -68,7 +74,8 @@ async def _gone(connection: Tx, workspace: str, profiles: Iterable[str]) -> list
     asked = sorted(profiles)
     if not asked:
         return []
-    survivors = await leads_to(connection, workspace, asked)
+    rows = await connection.fetch(_SURVIVORS, workspace, asked)
+    survivors = {row["node"]: row["profile"] for row in rows}
     return [
         ProfileChange(
             name=name_of(profile),

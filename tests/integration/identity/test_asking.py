@@ -1,10 +1,20 @@
 """What profiles and timelines are asked: by names, by filters, in pages, and who said it."""
 
+from dataclasses import replace
+
 import pytest
 
-from services.identity.projections import batch_get_profiles
-from services.kernel.errors import InvalidArgument
+from services.identity.deciders.rule_set import PUBLISHED
+from services.identity.projections import batch_get_profiles, get_profile
+from services.identity.rule_sets import written_as
+from services.identity.rules import DEFAULT
+from services.kernel.errors import InvalidArgument, NotFound
 from tests.identity_world import Facts, at
+
+_PUBLISH = f"""
+insert into rule_sets.rule_sets
+values ('acme', 'r1', '', $1, {PUBLISHED}, '', '', 1, 0, 1, 1, now(), now())
+"""
 
 
 @pytest.fixture
@@ -108,6 +118,62 @@ async def test_profiles_are_got_in_the_order_of_their_names_and_nobody_is_no_fai
     assert found == [second, first, None, None, first, None]
     with pytest.raises(InvalidArgument, match="begins with profiles/"):
         await batch_get_profiles(people.pool, "acme", ["profiles/user_id:u1", "somebody"])
+
+
+class RulesInBetween:
+    """A pool whose workspace gets rules by which ids are numbers, after those were asked for."""
+
+    def __init__(self, pool):
+        self._pool = pool
+        self._is_published = False
+
+    async def fetch(self, statement, *args):
+        found = await self._pool.fetch(statement, *args)
+        if not self._is_published:
+            self._is_published = True
+            types = (replace(known, is_numeric=True) for known in DEFAULT.types)
+            rules = written_as(replace(DEFAULT, types=tuple(types)))
+            await self._pool.execute(_PUBLISH, rules.SerializeToString())
+        return found
+
+    async def fetchrow(self, statement, *args):
+        return await self._pool.fetchrow(statement, *args)
+
+
+async def test_a_name_means_what_the_rules_say_that_its_profile_is_shown_by(people, facts):
+    await people.happens(facts.track(user_id="17850"))
+    known = await people.profile("user_id:17850")
+    name = "profiles/user_id:17850.0"
+    with pytest.raises(NotFound):
+        await get_profile(people.pool, "acme", name)
+
+    assert await get_profile(RulesInBetween(people.pool), "acme", name) == known
+
+
+async def test_several_names_mean_what_the_rules_say_that_their_profiles_are_shown_by(
+    people, facts
+):
+    await people.happens(facts.track(user_id="17850"))
+    known = await people.profile("user_id:17850")
+
+    found = await batch_get_profiles(
+        RulesInBetween(people.pool), "acme", ["profiles/user_id:17850.0", "profiles/user_id:guest"]
+    )
+
+    assert [each.profile for each in found.profiles if each.HasField("profile")] == [known]
+
+
+async def test_a_name_without_a_profile_is_nobody_one_by_one_and_among_others(people, facts):
+    await people.happens(facts.identify(user_id="u1", traits={"email": "info@x.com"}))
+    await people.happens(
+        *(facts.track(user_id=user, properties={"email": "info@x.com"}) for user in ("u2", "u3"))
+    )
+
+    # What is shared is a node without a profile: no fact belongs to it.
+    assert await people.profiles("email:info@x.com") == [None]
+    assert await people.profiles() == []
+    with pytest.raises(NotFound):
+        await people.profile("email:info@x.com")
 
 
 async def test_a_trait_says_who_said_it_last_by_its_own_time(people, facts):
