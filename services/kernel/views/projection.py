@@ -36,7 +36,7 @@ from services.kernel.views.checkpoint import (
     take_lease,
 )
 from services.kernel.views.parking import BEHIND_PARKED, Poison
-from services.kernel.views.view import append_with_views
+from services.kernel.views.view import ReadsAhead, append_with_views
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -57,7 +57,7 @@ BATCH_SIZE_MAX = 1_000
 # By how much a batch that was cut, because it took too long, grows again with each success.
 BATCH_SIZE_STEP = 10
 # Whoever waits for the database meanwhile is to go on at once.
-DECODED_AT_ONCE = 50
+DECODED_AT_ONCE = 20
 LEASE_S = 10.0
 REASON_LENGTH_MAX = 500
 RETRY_PAUSE_S = 0.1
@@ -210,16 +210,23 @@ class Projection(Generic[T]):
     async def _next_batch(self, reader: Reader, size: int) -> Sequence[Logged]:
         """The next events, decoded as far as they can be."""
         batch = await reader.next_batch(max_events=size, max_wait_s=self.lease_s / 3)
-        decoded: list[Logged] = []
-        for envelope in batch:
-            if len(decoded) % DECODED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            try:
-                decoded.append(self.consumer.event_types.decode(envelope))
-            except UndecodableEventError:
-                # It is told apart again where it can be parked.
-                decoded.append(envelope)
-        return decoded
+        found: list[Logged] = []
+        for start in range(0, len(batch), DECODED_AT_ONCE):
+            some = batch[start : start + DECODED_AT_ONCE]
+            found += self._decode(some)
+            await asyncio.sleep(0)
+        return found
+
+    def _decode(self, batch: Sequence[Logged]) -> Sequence[Logged]:
+        view, event_types = self.consumer.view, self.consumer.event_types
+        try:
+            events = [event_types.decode(envelope) for envelope in batch]
+        except UndecodableEventError:
+            # They are told apart where they can be parked.
+            return batch
+        if isinstance(view, ReadsAhead):
+            view.read_ahead(events)
+        return events
 
     async def apply(self, lease: Lease, batch: Sequence[Logged]) -> None:
         """Apply a batch in one transaction, or in smaller ones if it holds poison."""

@@ -82,6 +82,18 @@ AnyView = View[Any]
 
 
 @runtime_checkable
+class ReadsAhead(Protocol):
+    """A view that does what it can of its work while the batch before is applied.
+
+    What it is given may be applied later, by other rules, or never.
+    """
+
+    def read_ahead(self, events: Sequence[Recorded]) -> None:
+        """Prepares to apply some events."""
+        ...
+
+
+@runtime_checkable
 class TellsDifferences(Protocol[T_co]):
     """A view that can also say what lies between two of its generations.
 
