@@ -247,7 +247,8 @@ class Postgres:
     def _initialise(self, bin_dir: Path) -> None:
         """Makes the files of a new server; not flushed, as nobody was promised anything yet."""
         command = [str(bin_dir / "initdb"), "-D", str(self._data_dir), "-U", SUPERUSER]
-        command += ["--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync"]
+        command += ["--encoding=UTF8", "--locale=C.UTF-8", "--lc-collate=C"]
+        command += ["--auth=trust", "--no-sync"]
         account = pwd.getpwnam(self._user) if self._user else None
         done = subprocess.run(
             command,

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -34,7 +33,7 @@ from services.identity.facts import Activity, Fact
 from services.identity.retraction import Lost
 from services.identity.traits import Said
 from services.kernel.log.log import Origin
-from services.kernel.log.recorded import Recorded, timestamp_of
+from services.kernel.log.recorded import Recorded, set_timestamp, timestamp_of
 
 ACTOR = "services/identity"
 
@@ -46,8 +45,7 @@ Whole = tuple[datetime, datetime, int]  # when it began and was last active, how
 Node = tuple[str, str]  # with its type
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """An event of a profile's stream, and the fact that led to it, or who did without one.
 
     `account` is that of an event of an account's stream instead.
@@ -167,8 +165,7 @@ def departures(
         yield Change(profile, ProfileRemoved(profile=name_of(profile)), cause(profile))
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What somebody did, as it is told."""
 
     profile: str
@@ -182,28 +179,28 @@ class Done:
         self, cause: Recorded | Origin, activity: Activity, receive_time: datetime
     ) -> Change:
         """Tells that it happened."""
-        event = ProfileActivityRecorded(
-            **self._told(),
-            kind=activity.kind,
-            resource=activity.resource,
-            source=activity.source,
-            receive_time=timestamp_of(receive_time),
-        )
+        event = ProfileActivityRecorded()
+        self._tell(event)
+        event.kind = activity.kind
+        event.resource = activity.resource
+        event.source = activity.source
+        set_timestamp(event.receive_time, receive_time)
         return Change(self.profile, event, cause, self.occur_time)
 
     def retracted(self, cause: Recorded | Origin) -> Change:
         """Tells that it was taken back."""
-        return Change(self.profile, ProfileActivityRetracted(**self._told()), cause)
+        event = ProfileActivityRetracted()
+        self._tell(event)
+        return Change(self.profile, event, cause)
 
-    def _told(self) -> dict[str, Any]:
-        return {
-            "profile": name_of(self.profile),
-            "atom": self.atom,
-            "activity_id": str(self.activity_id),
-            "activity": self.activity,
-            "occur_time": timestamp_of(self.occur_time),
-            "account": self.account,
-        }
+    def _tell(self, event: ProfileActivityRecorded | ProfileActivityRetracted) -> None:
+        # Set one by one: a message made of its values takes twice as long, and each fact has one.
+        event.profile = name_of(self.profile)
+        event.atom = self.atom
+        event.activity_id = str(self.activity_id)
+        event.activity = self.activity
+        event.account = self.account
+        set_timestamp(event.occur_time, self.occur_time)
 
 
 def recounts(wholes: Mapping[str, Whole], cause: Cause) -> Iterable[Change]:
@@ -227,15 +224,11 @@ def recounted(profile: str, whole: Whole, cause: Recorded | Origin) -> Change:
 def activities(facts: Iterable[Fact], profile_of: Mapping[str, str]) -> Iterable[Change]:
     """Tells what people did."""
     for fact in facts:
+        atom, event, activity = fact.atom, fact.event, fact.activity
         done = Done(
-            profile=profile_of[fact.atom],
-            atom=fact.atom,
-            activity_id=fact.activity_id,
-            activity=fact.activity.name,
-            occur_time=fact.occur_time,
-            account=fact.activity.account,
+            profile_of[atom], atom, event.event_id, activity.name, fact.occur_time, activity.account
         )
-        yield done.recorded(fact.event, fact.activity, fact.receive_time)
+        yield done.recorded(event, activity, fact.receive_time)
 
 
 def retractions(lost: Iterable[Lost], profile_of: Mapping[str, str]) -> Iterable[Change]:

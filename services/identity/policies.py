@@ -22,15 +22,10 @@ class TellProfileChanges:
 def append_of(change: Change) -> Append:
     """Returns what a change adds to the log."""
     event = NewEvent(change.event, change.occur_time)
-    return Append(_origin(change.cause), stream=change.stream, events=[event])
+    return Append(_origin(change.cause), change.stream, (event,))
 
 
 def _origin(cause: Recorded | Origin) -> Origin:
     if isinstance(cause, Origin):
         return cause
-    return Origin(
-        workspace=cause.workspace,
-        actor=ACTOR,
-        correlation_id=cause.correlation_id,
-        causation_id=str(cause.event_id),
-    )
+    return Origin(cause.workspace, ACTOR, cause.correlation_id, str(cause.event_id))

@@ -62,9 +62,9 @@ cross join lateral (
 
 _INSERT_EVENTS = f"""
 insert into kernel.events ({", ".join(COLUMNS)})
-select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                     $7::timestamptz[], $8::bigint[], $9::bigint[], $10::uuid[],
-                     $11::timestamptz[], $12::text[], $13::bytea[])
+select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[],
+                     $6::timestamptz[], $7::bigint[], $8::bigint[], $9::uuid[],
+                     $10::timestamptz[], $11::text[], $12::text[], $13::bytea[])
 """
 
 _MOVE_HEADS = f"""
@@ -105,8 +105,7 @@ class Head(NamedTuple):
     sealed_time: datetime = EPOCH
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Who caused events, and where: the metadata that all events of one append share."""
 
     workspace: str
@@ -189,9 +188,8 @@ class Log:
         """
         if not appends:
             return Landed([], {})
-        touched = {self.partition_of(a.origin.workspace, a.stream) for a in appends}
-        heads = await self.lock_heads(tx, touched)
         streams = dict.fromkeys((a.origin.workspace, a.stream) for a in appends)
+        heads = await self.lock_heads(tx, {self.partition_of(*stream) for stream in streams})
         versions = await stream_versions(tx, list(streams))
         return await self.append_under_lock(tx, appends, heads, versions)
 
@@ -258,35 +256,32 @@ class Log:
         position = {partition: head.position for partition, head in heads.items()}
         ids = iter(self._new_ids(count))
         recorded = []
-        for append in appends:
-            origin = append.origin
-            key = (origin.workspace, append.stream)
+        for (workspace, actor, correlation_id, causation_id), stream, events, expected in appends:
+            key = (workspace, stream)
             version = versions.get(key, NO_STREAM)
-            if append.expected_version not in (ANY_VERSION, version):
-                raise Aborted.conflict(
-                    f"{append.stream} is at version {version}, not {append.expected_version}"
-                )
-            partition = self.partition_of(*key)
-            for new in append.events:
+            if expected not in (ANY_VERSION, version):
+                raise Aborted.conflict(f"{stream} is at version {version}, not {expected}")
+            partition = self.partition_of(workspace, stream)
+            for event, occur_time in events:
                 version += 1
                 position[partition] += 1
                 # By place, in the order of its fields: thousands a second are made here.
-                event = Recorded(
+                values = (
                     partition,
                     position[partition],
-                    origin.workspace,
-                    append.stream,
+                    workspace,
+                    stream,
                     version,
                     next(ids),
-                    new.event.DESCRIPTOR.full_name,
-                    new.event,
-                    origin.actor,
-                    origin.correlation_id,
-                    origin.causation_id,
-                    new.occur_time or record_time,
+                    event.DESCRIPTOR.full_name,
+                    event,
+                    actor,
+                    correlation_id,
+                    causation_id,
+                    occur_time or record_time,
                     record_time,
                 )
-                recorded.append(event)
+                recorded.append(Recorded._make(values))
             versions[key] = version
         return recorded
 

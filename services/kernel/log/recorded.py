@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
 
+# A UUID like any other, made, hashed and written in a fraction of the time: each event has one.
+from asyncpg.pgproto.pgproto import UUID as DriverUUID  # noqa: N811
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -104,7 +106,7 @@ class EventTypes:
             raise UndecodableEventError(f"what it said was erased by {envelope.erasure}")
         event = self.message(envelope.type, envelope.data)
         try:
-            event_id = UUID(envelope.event_id)
+            event_id = DriverUUID(envelope.event_id)
         except ValueError as error:
             raise UndecodableEventError(f"{envelope.event_id!r} is no event id") from error
         return Recorded(

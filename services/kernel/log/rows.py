@@ -26,13 +26,13 @@ COLUMNS = (
     "type",
     "actor",
     "correlation_id",
-    "causation_id",
     "record_time",
     "position",
     "version",
     "event_id",
     "occur_time",
     "stream",
+    "causation_id",
     "data",
 )
 
@@ -57,28 +57,36 @@ def data_of(event: Recorded) -> bytes:
 
 def copied(events: Sequence[Recorded]) -> bytearray:
     """What COPY reads, with the values in the order of COLUMNS."""
-    out = bytearray(_HEADER)
+    pieces = [_HEADER]
     told: object = None
     common = b""
+    record_us = 0
     for event in events:
-        shared = (
-            event.partition,
-            event.workspace,
-            event.type,
-            event.actor,
-            event.correlation_id,
-            event.causation_id,
-            event.record_time,
-        )
+        (
+            partition,
+            position,
+            workspace,
+            stream,
+            version,
+            event_id,
+            type_name,
+            _,
+            actor,
+            correlation_id,
+            causation_id,
+            occur_time,
+            record_time,
+        ) = event
+        shared = (partition, workspace, type_name, actor, correlation_id, record_time)
         if shared != told:
-            told, common = shared, _common(event)
-        data, stream = data_of(event), event.stream.encode()
-        position, version, event_id = event.position, event.version, event.event_id.bytes
-        occur_us = _microseconds(event.occur_time)
-        own = _OWN(8, position, 8, version, 16, event_id, 8, occur_us, len(stream))
-        out += b"".join((common, own, stream, _LENGTH(len(data)), data))
-    out += _TRAILER
-    return out
+            told, record_us = shared, _microseconds(record_time)
+            common = _common(event, record_us)
+        occur_us = record_us if occur_time is record_time else _microseconds(occur_time)
+        of, cause, data = stream.encode(), causation_id.encode(), data_of(event)
+        own = _OWN(8, position, 8, version, 16, event_id.bytes, 8, occur_us, len(of))
+        pieces += (common, own, of, _LENGTH(len(cause)), cause, _LENGTH(len(data)), data)
+    pieces.append(_TRAILER)
+    return bytearray().join(pieces)  # bytes would be taken for a file's name
 
 
 def row(event: Recorded) -> tuple[object, ...]:
@@ -89,31 +97,25 @@ def row(event: Recorded) -> tuple[object, ...]:
         event.type,
         event.actor,
         event.correlation_id,
-        event.causation_id,
         event.record_time,
         event.position,
         event.version,
         event.event_id,
         event.occur_time,
         event.stream,
+        event.causation_id,
         data_of(event),
     )
 
 
-def _common(event: Recorded) -> bytes:
+def _common(event: Recorded, record_us: int) -> bytes:
     """How a row begins: the number of its values, and those that its neighbours share."""
-    texts = (
-        event.workspace,
-        event.type,
-        event.actor,
-        event.correlation_id,
-        event.causation_id,
-    )
+    texts = (event.workspace, event.type, event.actor, event.correlation_id)
     return b"".join(
         (
             _PARTITION(len(COLUMNS), 4, event.partition),
             *(_LENGTH(len(text)) + text for text in map(str.encode, texts)),
-            _NUMBER(8, _microseconds(event.record_time)),
+            _NUMBER(8, record_us),
         )
     )
 
