@@ -175,7 +175,7 @@ class ProfilesView:
         left = await _not_erased(tx, schema, read)
         facts = await timeline.add_activities(tx, schema, left)
         words = await accounts.add_words(tx, schema, words_of(_said(still_true, read, left), left))
-        told += await _add(tx, schema, rules, facts, heard, words) if facts else []
+        told += await _add(tx, schema, rules, facts, heard, words) if facts or heard.stirred else []
         told += await accounts.hear_words(tx, schema, words)
         told += await _judge(tx, schema, rules, uncommon)
         spoken = await consents.keep_words(tx, schema, facts, uncommon)

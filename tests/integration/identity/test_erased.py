@@ -134,6 +134,19 @@ async def test_a_deal_goes_on_without_its_erased_contact(people, facts):
     assert (await people.traits("contact_id:c2"))["deal_stages"] == '["s"]'
 
 
+async def test_a_deal_that_went_to_an_erased_contact_leaves_the_other_though_that_comes_late(
+    people, facts
+):
+    await people.happens(facts.contact_created("c1"), facts.deal_opened("d1", "c1"))
+    late = facts.deal_contacts_changed("d1", "c2")
+    await people.happens(erased(facts, ("contact_id", "c2"), until=late))
+
+    told = await people.happens(late)
+
+    assert (await people.traits("contact_id:c1"))["open_deal_count"] == "0"
+    assert [event.DESCRIPTOR.name for event in told] == ["ProfileTraitsChanged"]
+
+
 @pytest.mark.parametrize("contact", [f"erased-{'0af' * 10}12", ERASED])
 async def test_who_is_named_instead_of_an_erased_contact_is_nobody(people, facts, contact):
     await people.happens(facts.deal_opened("d1", contact), facts.deal_moved("d1"))
