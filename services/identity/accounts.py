@@ -34,6 +34,7 @@ PERIODS_TOLD_MAX = 100
 
 _GROUP = CustomerEventType.CUSTOMER_EVENT_TYPE_GROUP
 _ACCOUNT = CustomerEventType.CUSTOMER_EVENT_TYPE_ACCOUNT
+_ABOUT_ACCOUNTS = frozenset({_GROUP, _ACCOUNT})
 
 
 class Kind(IntEnum):
@@ -106,17 +107,18 @@ Periods = Mapping[str, Sequence[Period]]  # by account, the earliest first
 
 def words_of(events: Iterable[Recorded], facts: Iterable[Fact]) -> list[Word]:
     """Returns what events say of accounts; `facts` are what they say of people."""
+    about = [event for event in events if _about_account(event) is not None]
+    if not about:
+        return []
     by_event = {fact.event.event_id: fact for fact in facts}
-    words = (word_of(event, by_event.get(event.event_id)) for event in events)
+    words = (word_of(event, by_event.get(event.event_id)) for event in about)
     return [word for word in words if word is not None]
 
 
 def word_of(event: Recorded, fact: Fact | None) -> Word | None:
     """Returns what an event says of an account; `fact` is what it says of a person, if it does."""
-    if not isinstance(event.event, CustomerEventRecorded):
-        return None
-    sent: CustomerEvent = event.event.customer_event
-    if sent.type not in (_GROUP, _ACCOUNT):
+    sent = _about_account(event)
+    if sent is None:
         return None
     named = group(event.workspace, sent.group_id)
     kind = _kind(sent)
@@ -137,6 +139,13 @@ def word_of(event: Recorded, fact: Fact | None) -> Word | None:
         traits=traits_of(read_object(sent.traits)),
         is_imported=bool(sent.import_name),
     )
+
+
+def _about_account(event: Recorded) -> CustomerEvent | None:
+    if not isinstance(event.event, CustomerEventRecorded):
+        return None
+    sent: CustomerEvent = event.event.customer_event
+    return sent if sent.type in _ABOUT_ACCOUNTS else None
 
 
 def _kind(sent: CustomerEvent) -> Kind:

@@ -25,12 +25,23 @@ from {schema}.erased_nodes
 join unnest($1::text[], $2::text[]) asked (workspace, node) using (workspace, node)
 """
 
+_ERASING = """
+select workspace from unnest($1::text[]) asked (workspace)
+where exists (select from {schema}.erased_nodes e where e.workspace = asked.workspace)
+"""
+
 _SAVE = """
 insert into {schema}.erased_nodes as known (workspace, node, key)
 select * from unnest($1::text[], $2::text[], $3::bytea[])
 on conflict (workspace, node) do update set key = excluded.key where known.key < excluded.key
 returning workspace, node
 """
+
+
+async def erasing_among(tx: Tx, schema: str, workspaces: Iterable[str]) -> set[str]:
+    """Returns those of some workspaces in which anybody was ever erased."""
+    found = await tx.fetch(_ERASING.format(schema=schema), sorted(workspaces))
+    return {row["workspace"] for row in found}
 
 
 async def keys_of(tx: Tx, schema: str, places: Iterable[Place]) -> dict[Place, bytes]:

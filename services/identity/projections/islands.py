@@ -157,6 +157,8 @@ class Islands(Region):
         self._stirred.add(node)
 
     async def _load_flags(self, nodes: Iterable[str]) -> None:
+        if not self.judged_workspaces:
+            return
         judged = [place for place in self.places(nodes) if place[0] in self.judged_workspaces]
         self._flags |= await load_flags(self.tx, self.schema, judged)
 

@@ -218,9 +218,12 @@ async def _not_erased_words(tx: Tx, schema: str, events: Sequence[Recorded]) -> 
 
 async def _not_erased(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fact]:
     """Returns the facts that name nobody who was erased since."""
-    named = {(fact.workspace, node) for fact in facts for node in named_by(fact)}
-    keys = await erased_nodes.keys_of(tx, schema, named)
-    return left_of(keys, facts) if keys else list(facts)
+    erasing = await erased_nodes.erasing_among(tx, schema, {fact.workspace for fact in facts})
+    if not erasing:
+        return list(facts)
+    asked = [fact for fact in facts if fact.workspace in erasing]
+    named = {(fact.workspace, node) for fact in asked for node in named_by(fact)}
+    return left_of(await erased_nodes.keys_of(tx, schema, named), facts)
 
 
 async def _add(
