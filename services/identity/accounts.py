@@ -23,7 +23,7 @@ from rapport.identity.v1.events_pb2 import (
     ProfileMembershipsChanged,
 )
 from services.identity.changes import CHANGE_BYTES_MAX, Change, name_of, other_values
-from services.identity.facts import EVENTS, Fact, key_of, received_at, resource_of, times_of
+from services.identity.facts import EVENTS, Fact, key_of_sent, occurred_at, received_at, resource_of
 from services.identity.identifiers import account_name, group
 from services.identity.traits import Said, Traits, later, read_object, traits_of
 from services.kernel.log.log import Origin
@@ -124,15 +124,15 @@ def word_of(event: Recorded, fact: Fact | None) -> Word | None:
     kind = _kind(sent)
     if named is None or (kind is not Kind.DESCRIBED and fact is None):
         return None
-    received, occurred = times_of(event, sent)
+    key = key_of_sent(event, sent)
     return Word(
         event=event,
         account=named.account,
         group_id=named.group_id,
         kind=kind,
-        key=key_of(received, event.event_id),
-        occur_time=occurred,
-        receive_time=received,
+        key=key,
+        occur_time=occurred_at(event, sent),
+        receive_time=received_at(key),
         atom=fact.atom if fact is not None and kind is not Kind.DESCRIBED else None,
         source=sent.source or EVENTS,
         resource=resource_of(sent.message_id),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +30,18 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
 from services.identity.graph import Edge
-from services.identity.identifiers import Group, Identifier, group, identifier
+from services.identity.identifiers import (
+    IDENTIFIERS_REMEMBERED_MAX,
+    Group,
+    Identifier,
+    group,
+    identifier,
+)
 from services.identity.preferences import granted_categories
 from services.identity.rules import ANONYMOUS_ID, CONTACT_ID, EMAIL, PHONE, USER_ID, Rules
 from services.identity.sent_ids import sent_ids
 from services.identity.traits import Traits, read_object, text_of, traits_of, traits_of_texts
-from services.kernel.log.recorded import Recorded, utc
+from services.kernel.log.recorded import Recorded, microseconds, utc
 
 EVENTS = "events"
 CONTACTS = "contacts"
@@ -68,12 +75,18 @@ _READABLE = {
     _ACCOUNT: "Account Described",
 }
 _GROUP_LEFT = "Group Left"
-_OF_CONTEXT = ("traits", "consent", "externalIds", "device", "groupId")
+# An object without these words, however they are written, has nothing that is read of it.
+_OF_PROPERTIES = (EMAIL, "\\u")
+_OF_CONTEXT = ("traits", "consent", "externalIds", "device", "groupId", "\\u")
 # Their traits are what they say, whoever it is about.
 _DESCRIBING = frozenset({_IDENTIFY, _GROUP, _ACCOUNT})
 
+Raw = tuple[tuple[str, str], ...]
+"""Identifiers as they were sent, by type and value."""
 
-@dataclass(frozen=True, slots=True)
+
+# Neither this nor a fact is changed, but to be frozen would make each several times as dear.
+@dataclass(slots=True)
 class Activity:
     """What the timeline shows of a fact.
 
@@ -89,7 +102,7 @@ class Activity:
     account: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fact:
     """What one event says: who was seen together, what they did, what is known of them.
 
@@ -102,7 +115,6 @@ class Fact:
 
     event: Recorded
     key: bytes
-    receive_time: datetime
     occur_time: datetime
     atom: str
     identifiers: tuple[Identifier, ...]
@@ -117,6 +129,11 @@ class Fact:
     def workspace(self) -> str:
         """The workspace it belongs to."""
         return self.event.workspace
+
+    @property
+    def receive_time(self) -> datetime:
+        """When the platform received it."""
+        return received_at(self.key)
 
     @property
     def activity_id(self) -> UUID:
@@ -140,7 +157,11 @@ Deal = tuple[str, str]  # workspace, deal id
 
 def key_of(receive_time: datetime, event_id: UUID) -> bytes:
     """Returns a fact's key: 8 bytes of microseconds, 16 of event id, sorted as both together."""
-    return ((receive_time - EPOCH) // _MICROSECOND).to_bytes(8, "big") + event_id.bytes
+    return _key((receive_time - EPOCH) // _MICROSECOND, event_id)
+
+
+def _key(received_us: int, event_id: UUID) -> bytes:
+    return received_us.to_bytes(8, "big") + event_id.bytes
 
 
 def received_at(key: bytes) -> datetime:
@@ -178,57 +199,63 @@ def read_fact(rules: Rules, event: Recorded, contacts: Mapping[UUID, str]) -> Fa
 def _customer_event(rules: Rules, event: Recorded, _: Mapping[UUID, str]) -> Fact | None:
     recorded: Any = event.event
     sent: CustomerEvent = recorded.customer_event
-    received, occurred = times_of(event, sent)
-    properties = read_object(sent.properties) if _mentions(sent.properties, EMAIL) else {}
-    context = read_object(sent.context) if _mentions(sent.context, *_OF_CONTEXT) else {}
-    of_context = read_object(context.get("traits", b"{}"))
-    said = {}
-    if sent.type == _IDENTIFY:
-        said = {**of_context, **read_object(sent.traits)}
-    raw = [(USER_ID, sent.user_id), (ANONYMOUS_ID, sent.anonymous_id)]
+    # Each look into a message costs: what is asked for more than once is taken out of it first.
+    kind = sent.type
+    properties = _read_for(_OF_PROPERTIES, sent.properties)
+    context = _read_for(_OF_CONTEXT, sent.context)
+    of_context = read_object(context["traits"]) if "traits" in context else {}
+    said = {**of_context, **read_object(sent.traits)} if kind == _IDENTIFY else {}
+    raw: Raw = ((USER_ID, sent.user_id), (ANONYMOUS_ID, sent.anonymous_id))
     if context:
-        raw += sent_ids(context)
+        raw += tuple(sent_ids(context))
     # What an account is like, mail address and all, is no matter of who told of it.
-    if sent.type != _ACCOUNT and (said or of_context or properties):
-        raw += [(EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties)]
-        raw += [(PHONE, text_of(known.get(PHONE))) for known in (said, of_context)]
+    if kind != _ACCOUNT and (said or of_context or properties):
+        raw += tuple((EMAIL, text_of(known.get(EMAIL))) for known in (said, of_context, properties))
+        raw += tuple((PHONE, text_of(known.get(PHONE))) for known in (said, of_context))
     links: frozenset[tuple[str, str]] = frozenset()
-    if sent.type == _ALIAS:
+    if kind == _ALIAS:
         # Nothing tells whether the old id was a known person's or a browser's, so it is both.
-        raw += [(USER_ID, sent.previous_id), (ANONYMOUS_ID, sent.previous_id)]
+        raw += ((USER_ID, sent.previous_id), (ANONYMOUS_ID, sent.previous_id))
         links = _aliased(rules, event.workspace, sent)
     identifiers = _live(rules, event.workspace, raw)
     if not identifiers:
         return None
+    within = group(event.workspace, sent.group_id or text_of(context.get("groupId")))
     return Fact(
         event=event,
-        key=key_of(received, event.event_id),
-        receive_time=received,
-        occur_time=occurred,
+        key=key_of_sent(event, sent),
+        occur_time=occurred_at(event, sent),
         atom=identifiers[0].node,
         identifiers=identifiers,
-        activity=_customer_activity(
-            sent, group(event.workspace, sent.group_id or text_of(context.get("groupId")))
-        ),
+        activity=_customer_activity(sent, kind, within),
         traits=traits_of(said),
         links=links,
-        is_imported=bool(sent.import_name),
+        is_imported=sent.import_name != "",
         granted=granted_categories(context.get("consent")),
     )
 
 
-def times_of(event: Recorded, sent: CustomerEvent) -> tuple[datetime, datetime]:
-    """Returns when a customer event was received, and when it occurred."""
-    received = utc(sent.receive_time) if sent.HasField("receive_time") else event.record_time
-    return received, utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time
+def key_of_sent(event: Recorded, sent: CustomerEvent) -> bytes:
+    """Returns the key of what a customer event says."""
+    if sent.HasField("receive_time"):
+        return _key(microseconds(sent.receive_time), event.event_id)
+    return key_of(event.record_time, event.event_id)
 
 
-def _customer_activity(sent: CustomerEvent, within: Group | None) -> Activity:
-    has_left = sent.ends_membership and sent.type == _GROUP
-    details = sent.traits if sent.type in _DESCRIBING else sent.properties
+def occurred_at(event: Recorded, sent: CustomerEvent) -> datetime:
+    """Returns when a customer event occurred."""
+    return utc(sent.occur_time) if sent.HasField("occur_time") else event.occur_time
+
+
+def _customer_activity(
+    sent: CustomerEvent, kind: CustomerEventType.ValueType, within: Group | None
+) -> Activity:
+    is_group = kind == _GROUP
+    has_left = is_group and sent.ends_membership
+    details = sent.traits if kind in _DESCRIBING else sent.properties
     return Activity(
-        kind=_MEMBERSHIP if sent.type == _GROUP else _CUSTOMER_EVENT,
-        name=_GROUP_LEFT if has_left else _READABLE.get(sent.type) or sent.name,
+        kind=_MEMBERSHIP if is_group else _CUSTOMER_EVENT,
+        name=_GROUP_LEFT if has_left else _READABLE.get(kind) or sent.name,
         source=sent.source or EVENTS,
         resource=resource_of(sent.message_id),
         details=details or "{}",
@@ -319,7 +346,6 @@ def _crm_fact(
     return Fact(
         event=event,
         key=key_of(event.record_time, event.event_id),
-        receive_time=event.record_time,
         occur_time=event.occur_time,
         atom=found.node,
         identifiers=(found,),
@@ -329,15 +355,20 @@ def _crm_fact(
     )
 
 
-def _live(rules: Rules, workspace: str, raw: list[tuple[str, str]]) -> tuple[Identifier, ...]:
+# Who comes again comes with the same ids.
+@lru_cache(maxsize=IDENTIFIERS_REMEMBERED_MAX)
+def _live(rules: Rules, workspace: str, raw: Raw) -> tuple[Identifier, ...]:
     """Returns the live identifiers among raw values, each once, the strongest first."""
     found = {identifier(rules, workspace, name, value) for name, value in raw if value}
     return tuple(sorted(known for known in found if known is not None))
 
 
-def _mentions(text: str, *names: str) -> bool:
-    """Tells whether it is worth parsing: an object without the words has no such field."""
-    return any(name in text for name in names) or "\\u" in text
+def _read_for(words: tuple[str, ...], text: str) -> dict[str, bytes]:
+    """Reads an object if it mentions one of the words, and so is worth it."""
+    for word in words:
+        if word in text:
+            return read_object(text)
+    return {}
 
 
 _OF_CONTACTS: dict[type[Message], str] = {

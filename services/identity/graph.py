@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.identity.rules import Rules
 
@@ -29,8 +30,7 @@ NONE: frozenset[str] = frozenset()
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """A connection of two nodes: they were seen together, first by the fact with this key.
 
     `is_link` says that somebody declared them one person (an alias, or a verdict), so that together
@@ -52,6 +52,8 @@ def together(one: Edge | None, other: Edge) -> Edge:
     """Returns what two edges of one pair are as one: as old as the older, a link if one is."""
     if one is None:
         return other
+    if one.key <= other.key and one.is_link >= other.is_link:
+        return one
     return Edge(*other.pair, min(one.key, other.key), one.is_link or other.is_link)
 
 

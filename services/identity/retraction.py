@@ -39,6 +39,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Said)
 _NOTHING = _Said()
 
+# Looked up once: protobuf finds the value of an enum by its name each time.
+_DEAL = TimelineKind.TIMELINE_KIND_DEAL
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -105,7 +108,7 @@ class Lost:
 
 def said_by(fact: Fact) -> bytes | None:
     """Returns, in short, what a fact says beside its activity, if it is anything."""
-    if fact.activity.kind == TimelineKind.TIMELINE_KIND_DEAL:
+    if fact.activity.kind == _DEAL:
         return _ENCODER.encode(((), (), (), fact.event.version))
     links = fact.links
     seen = [(known.node, (known.node, fact.atom) in links) for known in fact.identifiers[1:]]

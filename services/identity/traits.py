@@ -10,9 +10,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,8 +38,7 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str | int)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A trait's value (None: it has none any more), with when it was said, and by which fact."""
 
     value: str | None
@@ -89,6 +87,8 @@ def text_of(raw: bytes | None) -> str:
 
 def traits_of(values: Mapping[str, bytes]) -> Traits:
     """Returns the traits that JSON values say, sorted by name; null takes a trait back."""
+    if not values:
+        return ()
     return tuple(
         (name, None if raw == b"null" else _stored(raw))
         for name, raw in sorted(values.items())

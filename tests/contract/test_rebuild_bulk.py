@@ -64,7 +64,7 @@ class AllTexts:
 async def rebuild(database, monkeypatch):
     """Ten texts, of which the live view has heard; two are read at a time."""
     monkeypatch.setattr(rebuilding, "READ_BATCH_SIZE", 2)
-    monkeypatch.setattr(building, "READ_BATCH_SIZE", 2)
+    monkeypatch.setattr(building, "BULK_READ_SIZE", 2)
     async with asyncpg.create_pool(database, min_size=1, max_size=6) as pool:
         log, view = text_log(), BulkTallies()
 

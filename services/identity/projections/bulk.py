@@ -29,7 +29,7 @@ from services.identity.projections import (
     deal_words,
     flags,
     profiles,
-    timeline,
+    timeline_rows,
     verdicts,
 )
 from services.identity.projections.atoms import Atom
@@ -42,6 +42,7 @@ from services.identity.traits import Said, later, merged
 from services.identity.verdicts import JudgedPlace, Kind, Ruling, ruling_of
 from services.identity.whole import resolve_all
 from services.identity.words import Word, contact_at, word_of
+from services.kernel.log.copying import copy_encoded
 from services.kernel.views.bulk import (
     BULK_STATEMENT_TIMEOUT_S,
     TooMuchForBulkError,
@@ -62,7 +63,6 @@ _ERASING = ERASURES | {CustomerEventsErased}
 
 # Of the others, rows are as their tables are.
 _COLUMNS = {
-    "timeline": timeline.COLUMNS,
     "deal_words": deal_words.COLUMNS,
     "consent_words": consents.COLUMNS,
 }
@@ -94,7 +94,8 @@ class Population:
         for known in fact.identifiers:
             self.nodes.setdefault(known.node, known)
         for edge in fact.edges():
-            self.edges[edge.pair] = together(self.edges.get(edge.pair), edge)
+            pair = edge.pair
+            self.edges[pair] = together(self.edges.get(pair), edge)
         atom = self.atoms.get(fact.atom)
         if atom is None:
             atom = self.atoms[fact.atom] = Atom()
@@ -271,7 +272,7 @@ class ProfilesBulk:
             self._indexes = await drop_indexes(self._tx, self._schema)
         still_true = list(self._not_postponed(events))
         await self._meet({event.workspace for event in still_true})
-        rows, said, consented = [], [], []
+        facts, said, consented = [], [], []
         for event in still_true:
             fact = self._read(event)
             word = word_about_account(event, fact)
@@ -281,10 +282,17 @@ class ProfilesBulk:
             spoken = word_of_event(event) if fact is None else word_of_fact(fact)
             if fact is not None:
                 self._people[fact.workspace].add(fact)
-                rows.append(timeline.row_of(fact))
+                facts.append(fact)
             if spoken is not None:
                 consented.append(consents.row_of(event, spoken))
-        await self._copy("timeline", rows)
+        await copy_encoded(
+            self._tx,
+            self._schema,
+            "timeline",
+            timeline_rows.COLUMNS,
+            timeline_rows.encoded(facts),
+            BULK_STATEMENT_TIMEOUT_S,
+        )
         await self._copy("account_words", said)
         await self._copy("consent_words", consented)
 

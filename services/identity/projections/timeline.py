@@ -22,10 +22,12 @@ from rapport.identity.v1.service_pb2 import (
 )
 from services.identity.erasures import Place
 from services.identity.facts import Fact, key_of, resource_of
-from services.identity.retraction import Kept, Lost, Message, said_by
+from services.identity.projections.timeline_rows import COLUMNS, encoded, row_of
+from services.identity.retraction import Kept, Lost, Message
 from services.kernel.lists.filter import Arguments, Field, Fields, Kind
 from services.kernel.lists.page_token import InvalidPageToken, PageToken, fingerprint_of
 from services.kernel.lists.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from services.kernel.log.copying import copy_encoded
 from services.kernel.log.recorded import Recorded, timestamp_of
 from services.kernel.log.sql import Tx, columns
 
@@ -53,26 +55,10 @@ create index timeline_of_contacts on {{schema}}.timeline (workspace)
 
 FACTS_PER_FETCH = 5_000
 
-COLUMNS = (
-    "workspace",
-    "node",
-    "occur_time",
-    "receive_time",
-    "activity_id",
-    "kind",
-    "is_imported",
-    "activity",
-    "source",
-    "resource",
-    "account",
-    "details",
-    "said",
-)
-
 _ADD = f"""
 insert into {{schema}}.timeline ({", ".join(COLUMNS)})
-select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::uuid[],
-                     $6::smallint[], $7::boolean[], $8::text[], $9::text[], $10::text[],
+select * from unnest($1::text[], $2::smallint[], $3::boolean[], $4::text[], $5::text[],
+                     $6::text[], $7::timestamptz[], $8::timestamptz[], $9::uuid[], $10::text[],
                      $11::text[], $12::text[], $13::bytea[])
 on conflict do nothing
 returning activity_id
@@ -190,17 +176,15 @@ class Stored(NamedTuple):
 async def add_activities(tx: Tx, schema: str, facts: Sequence[Fact]) -> list[Fact]:
     """Adds the facts' activities; returns the facts that are new, in their order."""
     by_key = {fact.key: fact for fact in facts}
-    rows = [row_of(fact) for fact in by_key.values()]
-    if not rows:
+    if not by_key:
         return []
     try:
         # The checkpoint gives each fact once, so COPY, which is far cheaper, nearly always serves.
         async with tx.transaction():
-            await tx.copy_records_to_table(
-                "timeline", schema_name=schema, columns=COLUMNS, records=rows
-            )
+            await copy_encoded(tx, schema, "timeline", COLUMNS, encoded(by_key.values()))
         return list(by_key.values())
     except UniqueViolationError:
+        rows = [row_of(fact) for fact in by_key.values()]
         added = await tx.fetch(_ADD.format(schema=schema), *columns(rows))
         fresh = {record[0] for record in added}
         return [fact for fact in by_key.values() if fact.activity_id in fresh]
@@ -314,25 +298,6 @@ def entry(row: Record) -> TimelineEntry:
         occur_time=timestamp_of(row["occur_time"]),
         receive_time=timestamp_of(row["receive_time"]),
         details=row["details"],
-    )
-
-
-def row_of(fact: Fact) -> tuple[object, ...]:
-    """Returns the row of a fact's activity."""
-    return (
-        fact.workspace,
-        fact.atom,
-        fact.occur_time,
-        fact.receive_time,
-        fact.activity_id,
-        fact.activity.kind,
-        fact.is_imported,
-        fact.activity.name,
-        fact.activity.source,
-        fact.activity.resource,
-        fact.activity.account or None,
-        fact.activity.details,
-        said_by(fact),
     )
 
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.errors import Aborted, ResourceExhausted
 from services.kernel.log.bell import Bell
+from services.kernel.log.copying import copy_encoded
 from services.kernel.log.recent import Recent
 from services.kernel.log.recorded import Recorded, set_timestamp
-from services.kernel.log.rows import COLUMNS, copied, row
+from services.kernel.log.rows import COLUMNS, encoded, row
 from services.kernel.log.sql import Statement, Tx, columns, send
 
 if TYPE_CHECKING:
@@ -231,16 +232,9 @@ class Log:
             rows = [row(event) for event in landed.events]
             await send(tx, [Statement(_INSERT_EVENTS, columns(rows)), *also, move])
             return sum(event.event.ByteSize() for event in landed.events)
-        buffer = copied(landed.events)
-        await tx.copy_to_table(
-            "events",
-            schema_name="kernel",
-            columns=COLUMNS,
-            source=buffer,  # type: ignore[arg-type]  # a buffer is taken, too
-            format="binary",
-        )
+        size = await copy_encoded(tx, "kernel", "events", COLUMNS, encoded(landed.events))
         await send(tx, [*also, move])
-        return len(buffer)
+        return size
 
     def _record(
         self,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -109,20 +110,21 @@ class EventTypes:
             event_id = DriverUUID(envelope.event_id)
         except ValueError as error:
             raise UndecodableEventError(f"{envelope.event_id!r} is no event id") from error
+        # By place, in the order of its fields: thousands a second are made here.
         return Recorded(
-            partition=envelope.partition,
-            position=envelope.position,
-            workspace=envelope.workspace,
-            stream=envelope.stream,
-            version=envelope.version,
-            event_id=event_id,
-            type=event.DESCRIPTOR.full_name,
-            event=event,
-            actor=envelope.actor,
-            correlation_id=envelope.correlation_id,
-            causation_id=envelope.causation_id,
-            occur_time=utc(envelope.occur_time),
-            record_time=utc(envelope.record_time),
+            envelope.partition,
+            envelope.position,
+            envelope.workspace,
+            envelope.stream,
+            envelope.version,
+            event_id,
+            event.DESCRIPTOR.full_name,
+            event,
+            envelope.actor,
+            envelope.correlation_id,
+            envelope.causation_id,
+            utc(envelope.occur_time),
+            utc(envelope.record_time),
         )
 
     def decode_all(self, envelopes: Iterable[Logged]) -> list[Recorded]:
@@ -138,6 +140,11 @@ class EventTypes:
             event: Message = message_class.FromString(data)
         except DecodeError as error:
             raise UndecodableEventError(f"the bytes are no {full_name}: {error}") from error
+        if full_name not in self._upcasters:
+            return event
+        return self._upcast(full_name, event)
+
+    def _upcast(self, full_name: str, event: Message) -> Message:
         for _ in range(len(self._upcasters) + 1):
             upcast = self._upcasters.get(event.DESCRIPTOR.full_name)
             if upcast is None:
@@ -198,7 +205,12 @@ def short_type(full_name: str) -> str:
 
 def utc(timestamp: Timestamp) -> datetime:
     """A protobuf timestamp as an aware datetime, to the microsecond."""
-    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
+    return _EPOCH + _MICROSECOND * microseconds(timestamp)
+
+
+def microseconds(timestamp: Timestamp) -> int:
+    """A protobuf timestamp as whole microseconds since 1970."""
+    return timestamp.seconds * 1_000_000 + timestamp.nanos // 1000
 
 
 def storable(timestamp: Timestamp) -> datetime:

@@ -1,16 +1,12 @@
-"""Events as PostgreSQL's binary COPY takes them, encoded in one pass.
-
-Half as dear as a tuple per event through the driver: what the events of one append share is encoded
-once for all of them, and what has a fixed width together.
-"""
+"""Events as rows of the log: as PostgreSQL's binary COPY takes them, and as the driver does."""
 
 from __future__ import annotations
 
 import struct
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import ResourceExhausted
+from services.kernel.log.copying import LENGTH, microseconds, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,15 +32,10 @@ COLUMNS = (
     "data",
 )
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 # Each value with its length before it: numbers of 8 bytes, an id of 16, and a text's length.
 _PARTITION = struct.Struct("!hii").pack
 _NUMBER = struct.Struct("!iq").pack
 _OWN = struct.Struct("!iqiqi16siqi").pack
-_LENGTH = struct.Struct("!i").pack
 
 
 def data_of(event: Recorded) -> bytes:
@@ -55,9 +46,9 @@ def data_of(event: Recorded) -> bytes:
     return data
 
 
-def copied(events: Sequence[Recorded]) -> bytearray:
-    """What COPY reads, with the values in the order of COLUMNS."""
-    pieces = [_HEADER]
+def encoded(events: Sequence[Recorded]) -> list[bytes]:
+    """Their rows in pieces, with the values in the order of COLUMNS."""
+    pieces: list[bytes] = []
     told: object = None
     common = b""
     record_us = 0
@@ -79,14 +70,13 @@ def copied(events: Sequence[Recorded]) -> bytearray:
         ) = event
         shared = (partition, workspace, type_name, actor, correlation_id, record_time)
         if shared != told:
-            told, record_us = shared, _microseconds(record_time)
+            told, record_us = shared, microseconds(record_time)
             common = _common(event, record_us)
-        occur_us = record_us if occur_time is record_time else _microseconds(occur_time)
+        occur_us = record_us if occur_time is record_time else microseconds(occur_time)
         of, cause, data = stream.encode(), causation_id.encode(), data_of(event)
         own = _OWN(8, position, 8, version, 16, event_id.bytes, 8, occur_us, len(of))
-        pieces += (common, own, of, _LENGTH(len(cause)), cause, _LENGTH(len(data)), data)
-    pieces.append(_TRAILER)
-    return bytearray().join(pieces)  # bytes would be taken for a file's name
+        pieces += (common, own, of, LENGTH(len(cause)), cause, LENGTH(len(data)), data)
+    return pieces
 
 
 def row(event: Recorded) -> tuple[object, ...]:
@@ -114,12 +104,7 @@ def _common(event: Recorded, record_us: int) -> bytes:
     return b"".join(
         (
             _PARTITION(len(COLUMNS), 4, event.partition),
-            *(_LENGTH(len(text)) + text for text in map(str.encode, texts)),
+            *map(text, texts),
             _NUMBER(8, record_us),
         )
     )
-
-
-def _microseconds(moment: datetime) -> int:
-    """A timestamptz: microseconds since 2000."""
-    return (moment - _EPOCH) // _MICROSECOND

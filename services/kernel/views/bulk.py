@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from services.kernel.log.database import transaction
-from services.kernel.log.log import READ_BATCH_SIZE, read_of_types
+from services.kernel.log.log import read_of_types
 from services.kernel.views.checkpoint import FencedError, Place
 from services.kernel.views.view import schema_of
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     # The events of a source's partition after a position, in order, at most so many.
     Read = Callable[[Pool, str, int, int, int], Awaitable[Sequence[Envelope]]]
 
+# What so few events are made into stays in a core's cache: with thousands it takes a tenth longer.
+BULK_READ_SIZE = 500
 # What COPY and the building of an index may take: far more than a statement of a request.
 BULK_STATEMENT_TIMEOUT_S = 3_600.0
 # How long all is put together in memory, at most, while the transaction waits for it.
@@ -170,9 +172,9 @@ class BulkBuild:
             return (), until
         if source == self.service:
             return await read_of_types(
-                self.pool, partition, heeds, after=after, until=until, limit=READ_BATCH_SIZE
+                self.pool, partition, heeds, after=after, until=until, limit=BULK_READ_SIZE
             )
-        limit = min(until - after, READ_BATCH_SIZE)
+        limit = min(until - after, BULK_READ_SIZE)
         batch = await self.read(self.pool, source, partition, after, limit)
         return [each for each in batch if each.type in heeds], batch[-1].position
 
