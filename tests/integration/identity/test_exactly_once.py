@@ -11,21 +11,17 @@ from prometheus_client import CollectorRegistry
 from services.identity.__main__ import SERVICE
 from services.identity.projections.history import HistoryView
 from services.identity.projections.purposes import PurposesView
+from services.identity.rules import DEFAULT
 from services.kernel.clock import SystemClock
 from services.kernel.log.log import read_all, read_heads
 from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views import projection as module
 from services.kernel.views.checkpoint import create_checkpoint, take_lease
 from services.kernel.views.projection import Projection, ProjectionMetrics
-from tests.accounts_reference import expected_accounts
 from tests.accounts_world import AccountHistory
-from tests.consents_reference import strictest
 from tests.consents_world import purposes_of
 from tests.identity_histories import another_order
-from tests.identity_reference import expected
-from tests.integration.identity import test_account_order as accounts
-from tests.integration.identity import test_consents as consents
-from tests.integration.identity.test_order import Reader, assert_tables, assert_told
+from tests.identity_whole import Reader, assert_tables, assert_told, follows
 from tests.mortal import Killed, mortal_transaction
 
 EVENTS = 250
@@ -111,25 +107,17 @@ async def test_a_log_of_workers_that_are_killed_folds_to_the_tables(mortals):
     for event in told:
         versions[event.stream] += 1
         assert event.version == versions[event.stream]
-    wanted = expected(mortals.events)
-    groups = expected_accounts(mortals.events, wanted.profile_of)
-    consented = strictest(mortals.events, wanted.profile_of)
-    readers = Reader(), accounts.Reader(), consents.Reader()
-    for reader in readers:
-        reader.read(told)
-    assert_told(readers[0], wanted)
-    accounts.assert_told(readers[1], groups)
-    assert consented == readers[2].told()
+    reader, wanted = Reader(), follows(mortals.events, {"acme": DEFAULT})
+    reader.read(told)
+    assert_told(reader, wanted)
     assert deaths > 10
     async with mortals.pool.acquire() as connection:
         await assert_tables(connection, "profiles", wanted)
-        await accounts.assert_tables(connection, "profiles", groups)
-        assert consented == await consents.stored(connection, "profiles")
         async with connection.transaction():
             await HistoryView().apply(connection, "history", told)
         kept = await connection.fetch(
             "select node, profile from history.nodes where to_time = 'infinity'"
         )
     assert {row["node"]: row["profile"] for row in kept} == {
-        node: profile for node, profile in wanted.profile_of.items() if profile is not None
+        node: profile for node, profile in wanted.people.profile_of.items() if profile is not None
     }
