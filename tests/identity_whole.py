@@ -39,13 +39,13 @@ def follows(events, rules):
     by_workspace = defaultdict(list)
     for event in events:
         by_workspace[event.workspace].append(event)
-    own = [(some, rules[workspace]) for workspace, some in by_workspace.items()]
-    known = together(*(expected(*each) for each in own))
-    groups = [expected_accounts(some, known.profile_of, each) for some, each in own]
-    consented = {}
-    for some, each in own:
-        consented |= strictest(some, known.profile_of, each)
-    return Whole(known, together(*groups), consented)
+    known, groups, consented = [Expected()], [ExpectedAccounts()], {}
+    for workspace, own in by_workspace.items():
+        known.append(expected(own, rules[workspace]))
+        said = own, known[-1].profile_of, rules[workspace]
+        groups.append(expected_accounts(*said))
+        consented |= strictest(*said)
+    return Whole(together(*known), together(*groups), consented)
 
 
 async def assert_tables(connection, schema, wanted):
