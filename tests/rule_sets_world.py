@@ -19,14 +19,23 @@ from services.identity.upkeep.rule_switching import RuleSetUpkeep
 from services.kernel.clock import SystemClock
 from services.kernel.feed.source import Source, own_source
 from services.kernel.log.database import transaction
-from services.kernel.log.log import read_all, read_heads, read_partition
+from services.kernel.log.log import (
+    Append,
+    NewEvent,
+    Origin,
+    read_all,
+    read_heads,
+    read_partition,
+)
 from services.kernel.log.recorded import envelopes_of
 from services.kernel.process.runtime import make_kernel, open_pool
 from services.kernel.rpc.caller import acting_as, own_caller
 from services.kernel.views.checkpoint import Place, create_checkpoint, read_positions
 from services.kernel.views.projection import fold
+from services.kernel.views.view import append_with_views
 
-_SOURCES = {"contact": "contacts", "deal": "deals", "message": "events"}
+OWN = SERVICE.name
+_SOURCES = {"contact": "contacts", "deal": "deals", "message": "events", "gone": "events"}
 _ADVANCE = """
 update kernel.checkpoints set position = $2
 where consumer = 'profiles' and generation = 0 and source = $1
@@ -59,10 +68,11 @@ class RuleWorld:
                 await committing
 
     async def record(self, *events):
-        """Records events in their logs, and lets the live view follow."""
+        """Records events in their logs, and lets the live view follow; the own log dates them."""
         by_source = defaultdict(list)
         for event in events:
-            by_source[_SOURCES[event.stream.partition("-")[0]]].append(event)
+            by_source[_SOURCES.get(event.stream.partition("-")[0], OWN)].append(event)
+        await self._record_own(by_source.pop(OWN, ()))
         consumer = SERVICE.consumers[0]
         for source, some in by_source.items():
             log = self.logs[source]
@@ -71,6 +81,19 @@ class RuleWorld:
             async with transaction(self.kernel.pool) as tx:
                 await tx.execute(_ADVANCE, source, len(log))
                 await fold(tx, self.kernel.log, consumer, placed, self.kernel.views)
+
+    async def _record_own(self, events):
+        appends = [
+            Append(Origin(event.workspace, "tests", "", ""), event.stream, [NewEvent(event.event)])
+            for event in events
+        ]
+        async with transaction(self.kernel.pool) as tx:
+            await append_with_views(tx, self.kernel.log, self.kernel.views, appends)
+        await self.follow()
+
+    async def facts(self):
+        """What all logs say."""
+        return [*(event for log in self.logs.values() for event in log), *await self.told()]
 
     async def follow(self):
         """Lets the live view follow the own log."""

@@ -45,7 +45,8 @@ class Reader:
 
     def read(self, changes):
         for change in changes:
-            workspace, event = change.cause.workspace, change.event
+            # An event that was read from the log has its workspace itself.
+            workspace, event = getattr(change, "cause", change).workspace, change.event
             match event:
                 case ProfileConsentChanged():
                     place = (

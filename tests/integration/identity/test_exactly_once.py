@@ -10,15 +10,18 @@ from prometheus_client import CollectorRegistry
 
 from services.identity.__main__ import SERVICE
 from services.identity.projections.history import HistoryView
+from services.identity.projections.purposes import PurposesView
+from services.identity.rules import DEFAULT
 from services.kernel.clock import SystemClock
 from services.kernel.log.log import read_all, read_heads
 from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views import projection as module
 from services.kernel.views.checkpoint import create_checkpoint, take_lease
 from services.kernel.views.projection import Projection, ProjectionMetrics
-from tests.identity_histories import DenseHistory, another_order
-from tests.identity_reference import expected
-from tests.integration.identity.test_order import Reader, assert_tables, assert_told
+from tests.accounts_world import AccountHistory
+from tests.consents_world import purposes_of
+from tests.identity_histories import another_order
+from tests.identity_whole import Reader, assert_tables, assert_told, follows
 from tests.mortal import Killed, mortal_transaction
 
 EVENTS = 250
@@ -74,7 +77,9 @@ async def mortals(database, monkeypatch):
     life = {"left": -1}
     monkeypatch.setattr(module, "transaction", mortal_transaction(life))
     rng = random.Random(1)
-    facts = DenseHistory(rng, "acme").some(EVENTS, retracting=6, judging=6)
+    facts = AccountHistory(rng, "acme").some(
+        EVENTS, retracting=6, judging=6, flagging=3, erasing=2, consenting=3
+    )
     events = [
         event._replace(position=position)
         for position, event in enumerate(another_order(rng, facts), start=1)
@@ -82,6 +87,8 @@ async def mortals(database, monkeypatch):
     clock = SystemClock()
     async with open_pool(database) as pool:
         await prepare_database(pool, SERVICE, 1, clock)
+        async with pool.acquire() as connection:
+            await PurposesView().apply(connection, "purposes", purposes_of(facts))
         kernel = make_kernel(pool, SERVICE, 1, clock, secret=bytes(32))
         yield Mortals(pool, kernel.log, events, life)
 
@@ -100,7 +107,7 @@ async def test_a_log_of_workers_that_are_killed_folds_to_the_tables(mortals):
     for event in told:
         versions[event.stream] += 1
         assert event.version == versions[event.stream]
-    reader, wanted = Reader(), expected(mortals.events)
+    reader, wanted = Reader(), follows(mortals.events, {"acme": DEFAULT})
     reader.read(told)
     assert_told(reader, wanted)
     assert deaths > 10
@@ -112,5 +119,5 @@ async def test_a_log_of_workers_that_are_killed_folds_to_the_tables(mortals):
             "select node, profile from history.nodes where to_time = 'infinity'"
         )
     assert {row["node"]: row["profile"] for row in kept} == {
-        node: profile for node, profile in wanted.profile_of.items() if profile is not None
+        node: profile for node, profile in wanted.people.profile_of.items() if profile is not None
     }

@@ -9,7 +9,6 @@ once, byte for byte.
 """
 
 import random
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,23 +19,14 @@ from services.identity.projections.differences import Difference
 from services.identity.projections.rule_builds import switch_rows
 from services.kernel.log.log import Origin
 from services.kernel.views.view import digest
-from tests.accounts_reference import expected_accounts
 from tests.accounts_world import AccountHistory
-from tests.consents_reference import strictest
 from tests.consents_world import have_purposes, purposes_of
 from tests.identity_histories import another_order
-from tests.identity_reference import expected, still_true, together
+from tests.identity_reference import still_true
+from tests.identity_whole import Reader, assert_tables, assert_told, follows
 from tests.identity_world import apply, batches, connected, create
-from tests.integration.identity import test_account_order as accounts
-from tests.integration.identity import test_consents as consents
 from tests.integration.identity.test_bulk import build
-from tests.integration.identity.test_order import (
-    CROWDS,
-    KINDS,
-    Reader,
-    assert_tables,
-    assert_told,
-)
+from tests.integration.identity.test_order import CROWDS, KINDS
 from tests.random_rules import some_rules
 
 LARGEST = (3, 11, 60, 300)
@@ -53,15 +43,13 @@ class Life:
     rules: dict  # by workspace
     largest: int
     arrived: list = field(default_factory=list)
-    people: Reader = field(default_factory=Reader)
-    groups: accounts.Reader = field(default_factory=accounts.Reader)
-    agreed: consents.Reader = field(default_factory=consents.Reader)
+    reader: Reader = field(default_factory=Reader)
 
     async def meet(self, events):
         """Facts come."""
         for batch in batches(self.rng, events, self.largest):
             self.arrived += batch
-            self._read(await apply(self.connection, batch, "lived", self.rules))
+            self.reader.read(await apply(self.connection, batch, "lived", self.rules))
 
     async def change(self, rules):
         """Other rules for some workspaces: profiles are built by them, some at once, and more
@@ -76,30 +64,17 @@ class Life:
             for workspace in sorted(rules):
                 between = "lived", "beside", _nobody, workspace
                 async for part in Difference(self.connection, *between).parts():
-                    self._read(part)
+                    self.reader.read(part)
                 await switch_rows(self.connection, workspace, "beside", "lived")
         await self.connection.execute("drop schema beside cascade")
         self.rules |= rules
 
     async def assert_as_the_reference_says(self):
         """The tables, and what was told, are what follows from the facts and the rules so far."""
-        by_workspace = defaultdict(list)
-        for event in self.arrived:
-            by_workspace[event.workspace].append(event)
-        own = [(events, self.rules[workspace]) for workspace, events in by_workspace.items()]
-        people = together(*(expected(*each) for each in own))
-        of = people.profile_of
-        groups = together(*(expected_accounts(events, of, rules) for events, rules in own))
-        consented = {}
-        for events, rules in own:
-            consented |= strictest(events, of, rules)
+        wanted = follows(self.arrived, self.rules)
 
-        await assert_tables(self.connection, "lived", people)
-        await accounts.assert_tables(self.connection, "lived", groups)
-        assert await consents.stored(self.connection, "lived") == consented
-        assert_told(self.people, people)
-        accounts.assert_told(self.groups, groups)
-        assert self.agreed.told() == consented
+        await assert_tables(self.connection, "lived", wanted)
+        assert_told(self.reader, wanted)
 
     async def assert_as_if_nobody_had_disturbed_it(self):
         """The rows are those of all facts in one batch, and built at once: nothing lies between."""
@@ -114,10 +89,6 @@ class Life:
         async with self.connection.transaction():
             between = ProfilesView().changes_between(self.connection, "lived", "bulk")
             assert [] == [part async for part in between]
-
-    def _read(self, changes):
-        for reader in (self.people, self.groups, self.agreed):
-            reader.read(changes)
 
 
 def _once(events):

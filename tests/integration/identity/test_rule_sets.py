@@ -1,5 +1,6 @@
 """Other rules are tried beside those in force, and only the difference is told when they change."""
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from rapport.identity.v1.rule_sets_pb2 import ProfileShiftKind, RuleSetState
 from services.identity.__main__ import FACTS, SERVICE
 from services.identity.projections import ProfilesView
+from services.identity.projections.purposes import PurposesView
 from services.identity.projections.rule_builds import claim, forget_build, schema_of
 from services.identity.rules import ANONYMOUS_ID, DEFAULT, EMAIL, USER_ID
 from services.identity.upkeep import rule_building, rule_switching
@@ -17,14 +19,16 @@ from services.kernel.log.database import transaction
 from services.kernel.views.checkpoint import FencedError
 from services.kernel.views.rebuild import Rebuild
 from services.kernel.views.view import add_generation, digest
-from tests.identity_histories import DenseHistory
-from tests.identity_reference import expected, together
+from tests.accounts_world import AccountHistory
+from tests.consents_world import purposes_of
+from tests.identity_histories import another_order
+from tests.identity_whole import Reader, assert_tables, assert_told, follows
 from tests.identity_world import Facts, apply, batches, create
-from tests.integration.identity.test_order import Crowd, Reader, assert_tables, assert_told
 from tests.mortal import Killed, mortal_transaction
 from tests.rule_sets_world import RuleWorld
 
 OURS = "w1"
+MIXED = {"retracting": 4, "judging": 4, "flagging": 3, "erasing": 3, "consenting": 3}
 
 
 def with_type(name, rules=DEFAULT, **changes):
@@ -50,21 +54,17 @@ async def world(database_of):
         yield opened
 
 
-def by_rules(events, rules):
-    """What follows from all facts when some rules are in force in our workspace."""
-    ours = [event for event in events if event.workspace == OURS]
-    others = [event for event in events if event.workspace != OURS]
-    return together(expected(ours, rules), expected(others))
+def by_rules(rules):
+    """The rules of all workspaces when some are in force in ours."""
+    return {OURS: rules, "w2": DEFAULT}
 
 
 async def fresh(world, events, rules):
-    """The digests of tables of all facts, folded at once with these rules in our workspace."""
+    """The digests of tables of all facts, folded at once."""
     async with world.kernel.pool.acquire() as connection:
         await connection.execute("drop schema if exists wanted cascade")
         await create(connection, "wanted")
-        ours = [event for event in events if event.workspace == OURS]
-        await apply(connection, ours, "wanted", rules)
-        await apply(connection, [e for e in events if e.workspace != OURS], "wanted")
+        await apply(connection, events, "wanted", rules)
         return await digest(connection, "wanted")
 
 
@@ -74,29 +74,32 @@ async def live(world):
 
 
 async def test_what_is_told_leads_from_rules_to_rules_and_back_and_the_rows_are_the_same(world):
-    rng, events = Crowd("ruled", 1, retracting=3).facts()
-    ours = DenseHistory(rng, OURS).some(150, retracting=4)
-    events = [*ours, *(event for event in events if event.workspace in ("w2", "w3"))]
-    kept, late = events[:-40], events[-40:]
-    for batch in batches(rng, kept, 60):
+    rng = random.Random(1)
+    events = [
+        *AccountHistory(rng, OURS).some(150, **MIXED),
+        *AccountHistory(rng, "w2").some(40, **MIXED),
+    ]
+    async with world.kernel.pool.acquire() as connection:
+        await PurposesView().apply(connection, "purposes", purposes_of(events))
+    events = another_order(rng, events, repeated=0)
+    for batch in batches(rng, events[:-40], 60):
         await world.record(*batch)
-    reader, read = Reader(), 0
-    before = await live(world)
+    reader, read, before = Reader(), 0, await live(world)
     for number, rules in enumerate((STRICTER, LOOSER, OF_THE_WORLD, DEFAULT)):
         await world.draft(f"rules-{number}", rules, OURS)
         published = await world.publish(f"ruleSets/rules-{number}", OURS)
-        told = await world.told()
+        facts, told = await world.facts(), await world.told()
         reader.read(told[read:])
         read = len(told)
 
         assert published.state == RuleSetState.RULE_SET_STATE_PUBLISHED
-        assert_told(reader, by_rules(kept, rules))
-        assert await live(world) == await fresh(world, kept, rules)
+        assert_told(reader, follows(facts, by_rules(rules)))
+        assert await live(world) == await fresh(world, facts, by_rules(rules))
     assert await live(world) == before
     await world.publish("ruleSets/rules-0", OURS)
-    await world.record(*late)
+    await world.record(*events[-40:])
     reader.read((await world.told())[read:])
-    wanted = by_rules(events, STRICTER)
+    wanted = follows(await world.facts(), by_rules(STRICTER))
     assert_told(reader, wanted)
     async with world.kernel.pool.acquire() as connection:
         await assert_tables(connection, "profiles", wanted)
