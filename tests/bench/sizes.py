@@ -95,6 +95,9 @@ RECORD_CALLERS = (1, 8)
 # How many times larger a log must be for "it stays as fast when it grows" to mean something.
 GROWN_TIMES = 10
 READ_CALLERS = (1, 16)
+# Customer events that come in while profiles are read: about a third of what identity can do.
+LOAD_PER_S = 1_000
+LOAD_BATCH = 50
 ANCHOR_THREADS = 8
 ANCHOR_BULK_SIZE = 100
 # One save of the other library that does not fit into the socket's buffer (some 200 KB) never

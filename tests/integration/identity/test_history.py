@@ -1,7 +1,7 @@
 """What became of profiles is listed with its cause, and so is what people decided."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 
@@ -201,6 +201,31 @@ async def test_a_moment_is_answered_as_it_was_and_the_future_is_refused(identity
     later = SystemClock().now() + timedelta(hours=1)
     with pytest.raises(InvalidArgument, match="future"):
         await identity.named("user_id:u1", read_time=timestamp_of(later))
+
+
+async def test_the_time_of_an_entry_asks_for_the_profile_as_it_was_just_after_it(identity, facts):
+    await identity.happens(facts.track(anonymous_id="a1"))
+    await identity.happens(facts.track(user_id="u1"))
+    joining = facts.imported("identify", user_id="u1", anonymous_id="a1")
+    await identity.happens(joining)
+    await identity.happens(facts.retracted(joining))
+    split, merged, created = (await identity.listed("anonymous_id:a1")).entries
+
+    async def types_at(moment):
+        then = await identity.named("anonymous_id:a1", read_time=moment)
+        return [known.type for known in then.identifiers]
+
+    def just_before(entry):
+        before = entry.record_time.ToDatetime(tzinfo=UTC) - timedelta(microseconds=1)
+        return timestamp_of(before)
+
+    assert await types_at(created.record_time) == ["anonymous_id"]
+    assert await types_at(just_before(merged)) == ["anonymous_id"]
+    assert await types_at(merged.record_time) == ["user_id", "anonymous_id"]
+    assert await types_at(just_before(split)) == ["user_id", "anonymous_id"]
+    assert await types_at(split.record_time) == ["anonymous_id"]
+    with pytest.raises(NotFound):
+        await types_at(just_before(created))
 
 
 async def test_what_was_of_a_type_that_the_rules_no_longer_know_is_told_as_it_was(
