@@ -17,7 +17,6 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from rapport.identity.v1.events_pb2 import (
-    IdentifierNode,
     ProfileActivityRecorded,
     ProfileActivityRetracted,
     ProfileCreated,
@@ -110,11 +109,11 @@ def renamed(
     profile: str, added: Iterable[Node], removed: Iterable[Node], cause: Recorded | Origin
 ) -> Change:
     """Tells which nodes lead to a profile that did not, and which do no longer."""
-    event = ProfileIdentifiersChanged(
-        profile=name_of(profile),
-        added=[IdentifierNode(type=type_name, node=node) for node, type_name in sorted(added)],
-        removed=[IdentifierNode(type=type_name, node=node) for node, type_name in sorted(removed)],
-    )
+    event = ProfileIdentifiersChanged(profile=name_of(profile))
+    for node, type_name in sorted(added):
+        event.added.add(type=type_name, node=node)
+    for node, type_name in sorted(removed):
+        event.removed.add(type=type_name, node=node)
     return Change(profile, event, cause)
 
 
@@ -267,12 +266,13 @@ def other_values(
             continue
         change = TraitChange(trait=name, value=value or "")
         if new is not None:
-            change.occur_time.CopyFrom(timestamp_of(new.occur_time))
-        if part and size + change.ByteSize() > CHANGE_BYTES_MAX:
+            set_timestamp(change.occur_time, new.occur_time)
+        change_size = change.ByteSize()
+        if part and size + change_size > CHANGE_BYTES_MAX:
             yield part
             part, size = [], 0
         part.append(change)
-        size += change.ByteSize()
+        size += change_size
     if part:
         yield part
 

@@ -52,13 +52,15 @@ where partition = any($1::int[]) order by partition for update
 """
 
 _STREAM_VERSIONS = """
-select asked.workspace, asked.stream, last.version
-from unnest($1::text[], $2::text[]) asked(workspace, stream)
-cross join lateral (
-    select version from kernel.events e
-    where e.workspace = asked.workspace and e.stream = asked.stream
-    order by version desc limit 1
-) last
+select array(
+    select coalesce((
+        select version from kernel.events e
+        where e.workspace = asked.workspace and e.stream = asked.stream
+        order by version desc limit 1
+    ), 0)
+    from unnest($1::text[], $2::text[]) with ordinality asked (workspace, stream, place)
+    order by place
+)
 """
 
 _INSERT_EVENTS = f"""
@@ -289,10 +291,10 @@ def _later(now: datetime, heads: Mapping[int, Head]) -> datetime:
 
 
 async def stream_versions(tx: Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """The last version of each (workspace, stream) that exists."""
+    """The last version of each (workspace, stream), NO_STREAM where there is none."""
     workspaces, streams = [key[0] for key in keys], [key[1] for key in keys]
-    rows = await tx.fetch(_STREAM_VERSIONS, workspaces, streams)
-    return {(row["workspace"], row["stream"]): row["version"] for row in rows}
+    versions = await tx.fetchval(_STREAM_VERSIONS, workspaces, streams)
+    return dict(zip(keys, versions, strict=True))
 
 
 async def read_heads(connection: Tx | Pool) -> dict[int, int]:
