@@ -95,7 +95,7 @@ order by n.workspace, n.profile
 
 PROFILES_PER_FETCH = 500
 
-_MOVES = (ProfileIdentifiersChanged, ProfileRemoved, ProfilesMerged)
+_MOVES = frozenset({ProfileIdentifiersChanged, ProfileRemoved, ProfilesMerged})
 
 ConsentPlace = tuple[str, str]  # profile, purpose id
 
@@ -131,7 +131,7 @@ async def tell_consents(
     moved = {
         (change.cause.workspace, profile): change.cause
         for change in told
-        if isinstance(change.event, _MOVES)
+        if type(change.event) in _MOVES
         for profile in _profiles_in(change)
     }
     workspaces = {workspace for workspace, _ in (*moved, *said)}
