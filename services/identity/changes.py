@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 from google.protobuf.message import Message
 
 from rapport.identity.v1.events_pb2 import (
@@ -44,7 +44,7 @@ Whole = tuple[datetime, datetime, int]  # when it began and was last active, how
 Node = tuple[str, str]  # with its type
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """An event of a profile's stream, and the fact that led to it, or who did without one.
 
     `account` is that of an event of an account's stream instead.
@@ -164,7 +164,7 @@ def departures(
         yield Change(profile, ProfileRemoved(profile=name_of(profile)), cause(profile))
 
 
-class Done(NamedTuple):
+class Done(msgspec.Struct, frozen=True):
     """What somebody did, as it is told."""
 
     profile: str

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from services.kernel.command import group_commit as group_commit_module
 from services.kernel.command.group_commit import GROUP_SIZE_MAX
@@ -36,8 +37,7 @@ async def world(database):
 @pytest.fixture
 def groups(world, monkeypatch):
     """The sizes of the groups as they are tried."""
-    sizes = []
-    commit = type(world.group_commit)._commit
+    sizes, commit = [], type(world.group_commit)._commit
 
     async def counting(self, group):
         sizes.append(len(group))
@@ -358,7 +358,7 @@ async def test_a_decider_may_not_write_to_a_stream_it_did_not_name(world, monkey
         loaded = await decide(tx, group)
         for pending in group:
             pending.changes = [
-                change._replace(append=change.append._replace(stream=find_stream(BOX, "2")))
+                change._replace(append=structs.replace(change.append, stream=find_stream(BOX, "2")))
                 if change.append.stream.startswith("stray")
                 else change
                 for change in pending.changes

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from rapport.common.v1.envelope_pb2 import Envelope
 from services.kernel.errors import Aborted, ResourceExhausted
 from services.kernel.log.bell import Bell
@@ -108,7 +110,8 @@ class Head(NamedTuple):
     sealed_time: datetime = EPOCH
 
 
-class Origin(NamedTuple):
+# A Struct takes a quarter of a named tuple's time to make: each event has one of each.
+class Origin(msgspec.Struct, frozen=True):
     """Who caused events, and where: the metadata that all events of one append share."""
 
     workspace: str
@@ -117,14 +120,14 @@ class Origin(NamedTuple):
     causation_id: str
 
 
-class NewEvent(NamedTuple):
+class NewEvent(msgspec.Struct, frozen=True):
     """An event to append; without an occur_time it happened when it was recorded."""
 
     event: Message
     occur_time: datetime | None = None
 
 
-class Append(NamedTuple):
+class Append(msgspec.Struct, frozen=True):
     """Events for one stream. `expected_version` is a version, NO_STREAM or ANY_VERSION."""
 
     origin: Origin
@@ -252,13 +255,16 @@ class Log:
         position = {partition: head.position for partition, head in heads.items()}
         ids = iter(self._new_ids(count))
         recorded = []
-        for (workspace, actor, correlation_id, causation_id), stream, events, expected in appends:
+        for append in appends:
+            origin, stream, expected = append.origin, append.stream, append.expected_version
+            workspace = origin.workspace
             key = (workspace, stream)
             version = versions.get(key, NO_STREAM)
             if expected not in (ANY_VERSION, version):
                 raise Aborted.conflict(f"{stream} is at version {version}, not {expected}")
             partition = self.partition_of(workspace, stream)
-            for event, occur_time in events:
+            for new in append.events:
+                event = new.event
                 version += 1
                 position[partition] += 1
                 # By place, in the order of its fields: thousands a second are made here.
@@ -271,10 +277,10 @@ class Log:
                     next(ids),
                     event.DESCRIPTOR.full_name,
                     event,
-                    actor,
-                    correlation_id,
-                    causation_id,
-                    occur_time or record_time,
+                    origin.actor,
+                    origin.correlation_id,
+                    origin.causation_id,
+                    new.occur_time or record_time,
                     record_time,
                 )
                 recorded.append(Recorded._make(values))
