@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventsErased
+from rapport.identity.v1.events_pb2 import ErasureCreated, ErasureExtended
 from tests.consents_world import BY_HAND, CATEGORIES, PURPOSES, consented, preferring
 from tests.erasures_world import contact_erased, erased, events_erased
 from tests.identity_world import Facts
@@ -153,7 +154,8 @@ class DenseHistory:
             some = self._rng.sample(sent, min(len(sent), self._rng.randint(1, 3)))
             return events_erased(self._facts, *some)
         some = self._rng.sample(self._known(), self._rng.choice([1, 1, 2]))
-        return erased(self._facts, *some, until=self._rng.choice(self._told))
+        fact = self._rng.choice([ErasureCreated, ErasureExtended])
+        return erased(self._facts, *some, until=self._rng.choice(self._told), fact=fact)
 
     def _consent(self):
         """A word on consent to a purpose, under some identifiers."""
