@@ -10,14 +10,14 @@ from services.identity.identifiers import identifier
 from services.identity.rules import DEFAULT
 
 
-def erased(facts, *identifiers, until, **times):
+def erased(facts, *identifiers, until, fact=ErasureCreated, **times):
     """Erases identifiers, each as type and value, up to a fact."""
     known = sorted(identifier(DEFAULT, facts.workspace, *each) for each in identifiers)
     key = FactKey(event_id=str(until.event_id))
     key.receive_time.FromDatetime(until.record_time)
     subjects = [JudgedIdentifier(type=each.type, node=each.node) for each in known]
-    fact = ErasureCreated(erasure="erasures/e1", key=key, subjects=subjects)
-    return facts.event("erasure-e1", fact, **times)
+    told = fact(erasure="erasures/e1", key=key, subjects=subjects)
+    return facts.event("erasure-e1", told, **times)
 
 
 def contact_erased(facts, contact, **times):

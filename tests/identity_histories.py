@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from rapport.events.v1.events_pb2 import CustomerEventRecorded, CustomerEventsErased
+from rapport.identity.v1.events_pb2 import ErasureCreated, ErasureExtended
+from services.identity.identifiers import identifier
+from services.identity.rules import DEFAULT
 from tests.consents_world import BY_HAND, CATEGORIES, PURPOSES, consented, preferring
 from tests.erasures_world import contact_erased, erased, events_erased
 from tests.identity_world import Facts
@@ -152,8 +155,22 @@ class DenseHistory:
         if sent and what < 0.4:
             some = self._rng.sample(sent, min(len(sent), self._rng.randint(1, 3)))
             return events_erased(self._facts, *some)
-        some = self._rng.sample(self._known(), self._rng.choice([1, 1, 2]))
-        return erased(self._facts, *some, until=self._rng.choice(self._told))
+        until = self._rng.choice(self._told)
+        # One whom that last fact names, more often than not: it is the last that goes.
+        named = self._named_in(until) if self._rng.random() < 0.6 else self._known()
+        some = self._rng.sample(named, min(len(named), self._rng.choice([1, 1, 2])))
+        fact = self._rng.choice([ErasureCreated, ErasureExtended])
+        return erased(self._facts, *some, until=until, fact=fact)
+
+    def _named_in(self, event):
+        """Those of the identifiers that a fact seems to name, or all if it names none."""
+        text, workspace = str(event.event), self._facts.workspace
+        found = [
+            known
+            for known in self._known()
+            if known[1] in text or identifier(DEFAULT, workspace, *known).node in text
+        ]
+        return found or self._known()
 
     def _consent(self):
         """A word on consent to a purpose, under some identifiers."""

@@ -2,8 +2,11 @@
 
 import pytest
 
+from rapport.identity.v1.events_pb2 import ConsentDenied, ConsentGranted
+from services.identity.consents import Status
 from services.identity.facts import ERASED
 from services.kernel.errors import NotFound
+from tests.consents_world import consented, created, have_purposes
 from tests.erasures_world import contact_erased, erased, events_erased
 from tests.identity_world import Facts
 
@@ -103,6 +106,19 @@ async def test_a_cut_that_is_erased_keeps_nobody_apart(people, facts):
     await people.happens(facts.track(user_id="u1", anonymous_id="a1"))
 
     assert await people.identifiers("user_id:u1") == {"user_id:u1", "anonymous_id:a1"}
+
+
+async def test_what_people_said_is_gone_up_to_the_last_word_and_stays_from_then_on(people, facts):
+    known = ("user_id", "u1")
+    async with people.pool.acquire() as connection:
+        await have_purposes(connection, [created(facts)])
+    last = consented(facts, ConsentDenied, known)
+    await people.happens(last, consented(facts, ConsentGranted, known))
+
+    await people.happens(erased(facts, known, until=last))
+
+    rows = await people.pool.fetch("select status from profiles.consent_words")
+    assert [row["status"] for row in rows] == [Status.GRANTED]
 
 
 async def test_a_record_that_went_as_a_whole_says_nothing(people, facts):

@@ -24,7 +24,7 @@ from tests.consents_world import have_purposes, purposes_of
 from tests.identity_histories import another_order
 from tests.identity_reference import still_true
 from tests.identity_whole import Reader, assert_tables, assert_told, follows
-from tests.identity_world import apply, batches, connected, create
+from tests.identity_world import apply, batches, connected, create, view_of
 from tests.integration.identity.test_bulk import build
 from tests.integration.identity.test_order import CROWDS, KINDS
 from tests.random_rules import some_rules
@@ -44,12 +44,17 @@ class Life:
     largest: int
     arrived: list = field(default_factory=list)
     reader: Reader = field(default_factory=Reader)
+    view: ProfilesView = field(init=False)
+
+    def __post_init__(self):
+        self.view = view_of(self.rules)
 
     async def meet(self, events):
         """Facts come."""
         for batch in batches(self.rng, events, self.largest):
             self.arrived += batch
-            self.reader.read(await apply(self.connection, batch, "lived", self.rules))
+            async with self.connection.transaction():
+                self.reader.read(await self.view.apply(self.connection, "lived", batch))
 
     async def change(self, rules):
         """Other rules for some workspaces: profiles are built by them, some at once, and more
@@ -143,6 +148,8 @@ async def _live(connection, seed):
     for start, end in zip([0, *places], [*places, len(ordered)], strict=True):
         await life.meet(ordered[start:end])
         await life.assert_as_the_reference_says()
+        # What is read ahead is so by rules that may have changed when it is applied.
+        life.view.read_ahead(ordered[end:])
         changing = [each for each in workspaces if rng.random() < CHANGING]
         await life.change({workspace: some_rules(rng) for workspace in changing})
     await life.assert_as_the_reference_says()
