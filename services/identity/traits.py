@@ -36,6 +36,8 @@ Traits = tuple[tuple[str, str | None], ...]
 _PLAIN = re.compile(rb'"[^"\\]*"|-?[0-9]{1,300}(\.[0-9]{1,300})?|true|false')
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str | int)
+# `json.dumps` makes one for each text that it may leave as it is.
+_QUOTING = json.JSONEncoder(ensure_ascii=False)
 
 
 class Said(NamedTuple):
@@ -99,10 +101,15 @@ def traits_of(values: Mapping[str, bytes]) -> Traits:
 def traits_of_texts(texts: Mapping[str, str | None]) -> Traits:
     """Returns the traits that plain texts say; None takes a trait back."""
     return tuple(
-        (name, None if text is None else json.dumps(text.replace("\0", ""), ensure_ascii=False))
+        (name, None if text is None else quoted(text.replace("\0", "")))
         for name, text in sorted(texts.items())
         if _is_name(name)
     )
+
+
+def quoted(text: str) -> str:
+    """Returns a text as JSON."""
+    return _QUOTING.encode(text)
 
 
 def lifetime_value(currency: str) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 
-import asyncpg
 import pytest
 from google.protobuf.wrappers_pb2 import BoolValue
 
@@ -12,6 +11,7 @@ from services.kernel.feed.source import own_source
 from services.kernel.log.database import transaction
 from services.kernel.log.log import Append, NewEvent, Origin, read_partition
 from services.kernel.log.tables import create_kernel_tables
+from services.kernel.process.runtime import open_pool
 from services.kernel.views import bulk as building
 from services.kernel.views import rebuild as rebuilding
 from services.kernel.views.bulk import TooMuchForBulkError, drop_indexes, make_indexes
@@ -44,7 +44,7 @@ class AllTexts:
     schema: str
     limit: int
     texts: dict = field(default_factory=dict)
-    again: list = field(default_factory=list)
+    again: dict = field(default_factory=dict)
     heeds = frozenset({_TEXT})
 
     async def add(self, events):
@@ -57,7 +57,7 @@ class AllTexts:
     async def finish(self):
         rows = [(*key, len(v), sum(map(len, v)), v[-1]) for key, v in self.texts.items()]
         await self.tx.copy_records_to_table("tallies", schema_name=self.schema, records=rows)
-        await make_indexes(self.tx, self.again)
+        make_indexes(self.tx, self.again, ["tallies"])
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def rebuild(database, monkeypatch):
     """Ten texts, of which the live view has heard; two are read at a time."""
     monkeypatch.setattr(rebuilding, "READ_BATCH_SIZE", 2)
     monkeypatch.setattr(building, "BULK_READ_SIZE", 2)
-    async with asyncpg.create_pool(database, min_size=1, max_size=6) as pool:
+    async with open_pool(database) as pool:
         log, view = text_log(), BulkTallies()
 
         async def read(partition, after_position, limit):

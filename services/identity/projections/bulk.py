@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted, CustomerEventsErased
 from services.identity.accounts import word_of as word_about_account
@@ -42,9 +42,11 @@ from services.identity.traits import Said, later, merged
 from services.identity.verdicts import JudgedPlace, Kind, Ruling, ruling_of
 from services.identity.whole import resolve_all
 from services.identity.words import Word, contact_at, word_of
-from services.kernel.log.copying import copy_encoded
+from services.kernel.log.copying import copy_encoded_soon
+from services.kernel.log.writing import copy_soon, written
 from services.kernel.views.bulk import (
     BULK_STATEMENT_TIMEOUT_S,
+    Indexes,
     TooMuchForBulkError,
     drop_indexes,
     make_indexes,
@@ -66,6 +68,9 @@ _COLUMNS = {
     "deal_words": deal_words.COLUMNS,
     "consent_words": consents.COLUMNS,
 }
+
+# They are filled while the log is read, and have their keys and indexes once it is.
+_WRITTEN_AS_READ = ("timeline", "account_words", "consent_words")
 
 Row = tuple[object, ...]
 
@@ -246,6 +251,14 @@ class Population:
         )
 
 
+class _Read(NamedTuple):
+    """Rows of events that were read: activities as they are copied, and words."""
+
+    activities: Sequence[bytes]
+    account_words: Sequence[Row]
+    consent_words: Sequence[Row]
+
+
 class ProfilesBulk:
     """All of the view in the making, in one transaction and the empty tables of a schema."""
 
@@ -253,7 +266,7 @@ class ProfilesBulk:
         self._view = view
         self._tx = tx
         self._schema = schema
-        self._indexes: list[str] | None = None
+        self._indexes: Indexes | None = None
         self._people: dict[str, Population] = {}
         self._taken_back: set[Message] = set()
         self._postponed: list[Recorded] = []
@@ -272,8 +285,39 @@ class ProfilesBulk:
             self._indexes = await drop_indexes(self._tx, self._schema)
         still_true = list(self._not_postponed(events))
         await self._meet({event.workspace for event in still_true})
+        read = await asyncio.to_thread(self._take, still_true)
+        await written(self._tx)
+        copy_encoded_soon(
+            self._tx,
+            self._schema,
+            "timeline",
+            timeline_rows.COLUMNS,
+            read.activities,
+            BULK_STATEMENT_TIMEOUT_S,
+        )
+        self._copy("account_words", read.account_words)
+        self._copy("consent_words", read.consent_words)
+
+    async def finish(self) -> None:
+        indexes = self._indexes or {}
+        make_indexes(self._tx, indexes, _WRITTEN_AS_READ)
+        for workspace in sorted(self._people):
+            rows = self._people.pop(workspace).rows()
+            # It takes long, and whoever else runs in this process has other things to do.
+            while (of_table := await asyncio.to_thread(next, rows, None)) is not None:
+                await written(self._tx)
+                self._copy(*of_table)
+        make_indexes(self._tx, indexes, sorted(indexes.keys() - set(_WRITTEN_AS_READ)))
+        await consents.find_last_words(self._tx, self._schema)
+        await consent_statuses.save_all_statuses(self._tx, self._schema)
+        for start in range(0, len(self._postponed), BATCH_SIZE):
+            batch = self._postponed[start : start + BATCH_SIZE]
+            await self._view.apply(self._tx, self._schema, batch)
+
+    def _take(self, events: Iterable[Recorded]) -> _Read:
+        """Reads events into memory; returns the rows that need not wait until all are read."""
         facts, said, consented = [], [], []
-        for event in still_true:
+        for event in events:
             fact = self._read(event)
             word = word_about_account(event, fact)
             if word is not None:
@@ -285,29 +329,7 @@ class ProfilesBulk:
                 facts.append(fact)
             if spoken is not None:
                 consented.append(consents.row_of(event, spoken))
-        await copy_encoded(
-            self._tx,
-            self._schema,
-            "timeline",
-            timeline_rows.COLUMNS,
-            timeline_rows.encoded(facts),
-            BULK_STATEMENT_TIMEOUT_S,
-        )
-        await self._copy("account_words", said)
-        await self._copy("consent_words", consented)
-
-    async def finish(self) -> None:
-        for workspace in sorted(self._people):
-            rows = self._people.pop(workspace).rows()
-            # It takes long, and whoever else runs in this process has other things to do.
-            while (of_table := await asyncio.to_thread(next, rows, None)) is not None:
-                await self._copy(*of_table)
-        await make_indexes(self._tx, self._indexes or [])
-        await consents.find_last_words(self._tx, self._schema)
-        await consent_statuses.save_all_statuses(self._tx, self._schema)
-        for start in range(0, len(self._postponed), BATCH_SIZE):
-            batch = self._postponed[start : start + BATCH_SIZE]
-            await self._view.apply(self._tx, self._schema, batch)
+        return _Read(list(timeline_rows.encoded(facts)), said, consented)
 
     def _not_postponed(self, events: Iterable[Recorded]) -> Iterator[Recorded]:
         """Yields what neither takes a fact back nor is recorded anew behind that."""
@@ -345,12 +367,7 @@ class ProfilesBulk:
         told = {} if deal is None else {event.event_id: people.add_word(deal[1], event)}
         return read_fact(people.rules, event, told)
 
-    async def _copy(self, table: str, rows: Sequence[Row]) -> None:
+    def _copy(self, table: str, rows: Sequence[Row]) -> None:
         if rows:
-            await self._tx.copy_records_to_table(
-                table,
-                schema_name=self._schema,
-                columns=_COLUMNS.get(table),
-                records=rows,
-                timeout=BULK_STATEMENT_TIMEOUT_S,
-            )
+            columns = _COLUMNS.get(table)
+            copy_soon(self._tx, self._schema, table, rows, columns, BULK_STATEMENT_TIMEOUT_S)

@@ -6,7 +6,6 @@ Only what a list is filtered by is kept here; what a profile is made of is read 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,7 +16,7 @@ from services.identity.identifiers import identifier
 from services.identity.projections.graph_rows import copy
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.rules import Rules
-from services.identity.traits import Said
+from services.identity.traits import Said, quoted
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
@@ -159,8 +158,6 @@ def is_id(name: str) -> bool:
 def traits_json(traits: Mapping[str, Said]) -> str:
     """Returns the values as one JSON object; they are JSON already."""
     members = (
-        f"{json.dumps(name, ensure_ascii=False)}:{said.value}"
-        for name, said in traits.items()
-        if said.value is not None
+        f"{quoted(name)}:{said.value}" for name, said in traits.items() if said.value is not None
     )
     return "{" + ",".join(members) + "}"

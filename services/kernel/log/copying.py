@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from services.kernel.log.sql import Tx
+    from services.kernel.log.writing import WritingConnection
 
 LENGTH = struct.Struct("!i").pack
 NULL = LENGTH(-1)
@@ -42,22 +43,28 @@ def text(value: str) -> bytes:
 
 
 async def copy_encoded(
+    tx: Tx, schema: str, table: str, columns: Sequence[str], pieces: Iterable[bytes]
+) -> int:
+    """Copy rows with values of some columns, in pieces of any size; answers how many bytes."""
+    options = _options(schema, columns, pieces)
+    await tx.copy_to_table(table, **options)
+    return len(options["source"])
+
+
+def copy_encoded_soon(
     tx: Tx,
     schema: str,
     table: str,
     columns: Sequence[str],
     pieces: Iterable[bytes],
     timeout_s: float | None = None,
-) -> int:
-    """Copy rows with values of some columns, in pieces of any size; answers how many bytes."""
+) -> None:
+    """Let such rows be copied, as `writing.execute_soon` lets a statement go on."""
+    options = _options(schema, columns, pieces)
+    cast("WritingConnection", tx).copy_encoded_soon(table, **options, timeout=timeout_s)
+
+
+def _options(schema: str, columns: Sequence[str], pieces: Iterable[bytes]) -> dict[str, Any]:
     # To the driver, bytes would be the name of a file.
-    buffer = bytearray().join((_HEADER, *pieces, _TRAILER))
-    await tx.copy_to_table(
-        table,
-        schema_name=schema,
-        columns=columns,
-        source=buffer,  # type: ignore[arg-type]  # a buffer is taken, too
-        format="binary",
-        timeout=timeout_s,
-    )
-    return len(buffer)
+    source = bytearray().join((_HEADER, *pieces, _TRAILER))
+    return {"schema_name": schema, "columns": columns, "source": source, "format": "binary"}

@@ -25,50 +25,53 @@ class WritingConnection(Connection):
         super().__init__(*args, **options)
         self._writing: asyncio.Task[object] | None = None
 
-    def execute_soon(self, query: str, *args: object) -> None:
+    def execute_soon(self, query: str, *args: object, timeout_s: float | None = None) -> None:
         """Lets a statement go on, behind what was begun before."""
-        self._begin(lambda: Connection.execute(self, query, *args))
+        self._begin(lambda: Connection.execute(self, query, *args, timeout=timeout_s))
 
-    def copy_soon(self, schema: str, table: str, rows: Iterable[Sequence[object]]) -> None:
-        """Lets whole rows be added to a table, behind what was begun before."""
-        self._begin(
-            lambda: Connection.copy_records_to_table(self, table, schema_name=schema, records=rows)
-        )
+    def copy_soon(self, table: str, **options: Any) -> None:
+        """Lets rows be added to a table, behind what was begun before."""
+        self._begin(lambda: Connection.copy_records_to_table(self, table, **options))
+
+    def copy_encoded_soon(self, table: str, **options: Any) -> None:
+        """Lets rows be added that are encoded already, behind what was begun before."""
+        self._begin(lambda: Connection.copy_to_table(self, table, **options))
+
+    async def written(self) -> None:
+        """Waits until all is written that was begun."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
 
     def _begin(self, write: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self._writing = asyncio.create_task(_behind(self._writing, write))
         self._writing.add_done_callback(_see_failure)
 
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
-
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         if query.startswith("ROLLBACK"):
-            await asyncio.gather(self._written(), return_exceptions=True)
+            await asyncio.gather(self.written(), return_exceptions=True)
         else:
-            await self._written()
+            await self.written()
         return await super().execute(query, *args, **options)
 
     async def fetch(self, *args: Any, **options: Any) -> Any:
-        await self._written()
+        await self.written()
         return await super().fetch(*args, **options)
 
     async def fetchrow(self, *args: Any, **options: Any) -> Any:
-        await self._written()
+        await self.written()
         return await super().fetchrow(*args, **options)
 
     async def fetchval(self, *args: Any, **options: Any) -> Any:
-        await self._written()
+        await self.written()
         return await super().fetchval(*args, **options)
 
     async def copy_to_table(self, *args: Any, **options: Any) -> str:
-        await self._written()
+        await self.written()
         return await super().copy_to_table(*args, **options)
 
     async def copy_records_to_table(self, *args: Any, **options: Any) -> str:
-        await self._written()
+        await self.written()
         return await super().copy_records_to_table(*args, **options)
 
 
@@ -76,17 +79,31 @@ async def leave_as_it_is(_connection: object) -> None:
     """Saves the statement that would clean the session: ours only ever set what is `local`."""
 
 
-def execute_soon(tx: Tx, query: str, *args: object) -> None:
+def execute_soon(tx: Tx, query: str, *args: object, timeout_s: float | None = None) -> None:
     """Lets a statement go on that answers nothing; `tx` is a connection of the kernel's pool.
 
     Whoever computes meanwhile gives way at times (`asyncio.sleep(0)`), else nothing is sent.
     """
-    cast("WritingConnection", tx).execute_soon(query, *args)
+    cast("WritingConnection", tx).execute_soon(query, *args, timeout_s=timeout_s)
 
 
-def copy_soon(tx: Tx, schema: str, table: str, rows: Iterable[Sequence[object]]) -> None:
-    """Lets whole rows be added to a table, as `execute_soon` lets a statement go on."""
-    cast("WritingConnection", tx).copy_soon(schema, table, rows)
+def copy_soon(
+    tx: Tx,
+    schema: str,
+    table: str,
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str] | None = None,
+    timeout_s: float | None = None,
+) -> None:
+    """Lets rows be added to a table, as `execute_soon` lets a statement go on."""
+    cast("WritingConnection", tx).copy_soon(
+        table, schema_name=schema, columns=columns, records=rows, timeout=timeout_s
+    )
+
+
+async def written(tx: Tx) -> None:
+    """Waits until all is written that was let go on: memory has room for so much only."""
+    await cast("WritingConnection", tx).written()
 
 
 async def _behind(

@@ -8,16 +8,19 @@ erases meanwhile cannot see what is not committed: he fences it, and it begins a
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from services.kernel.log.database import transaction
 from services.kernel.log.log import read_of_types
+from services.kernel.log.writing import execute_soon
 from services.kernel.views.checkpoint import FencedError, Place
 from services.kernel.views.view import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from asyncpg import Pool
 
@@ -55,19 +58,22 @@ where consumer = $1 and generation = $2 and source = $3 and partition = $4
 """
 
 _CONSTRAINTS = """
-select conrelid::regclass::text as table, quote_ident(conname) as name,
-    pg_get_constraintdef(oid) as definition
-from pg_constraint
+select relname, conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(k.oid)
+from pg_constraint k join pg_class c on c.oid = conrelid
 where connamespace = $1::regnamespace and contype in ('p', 'u') order by conrelid, conname
 """
 
 _INDEXES = """
-select i.indexrelid::regclass::text as name, pg_get_indexdef(i.indexrelid) as definition
+select c.relname, i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
 from pg_index i join pg_class c on c.oid = i.indexrelid
 where c.relnamespace = $1::regnamespace
     and not exists (select from pg_constraint where conindid = i.indexrelid)
-order by 1
+order by 2
 """
+
+
+# By table, the statements that make its keys and indexes.
+Indexes = Mapping[str, Sequence[str]]
 
 
 class TooMuchForBulkError(Exception):
@@ -133,7 +139,8 @@ class BulkBuild:
             for (source, partition), until in self.live.items():
                 begin = done
                 async for batch, reached in self._batches(source, partition, until, bulk.heeds):
-                    await bulk.add(self.event_types.decode_all(batch))
+                    # The database, and whoever else runs in this process, go on meanwhile.
+                    await bulk.add(await asyncio.to_thread(self.event_types.decode_all, batch))
                     done = begin + reached
                     yield done
             await bulk.finish()
@@ -179,20 +186,21 @@ class BulkBuild:
         return [each for each in batch if each.type in heeds], batch[-1].position
 
 
-async def drop_indexes(tx: Tx, schema: str) -> list[str]:
-    """Drop keys and indexes of a schema's tables; answers the statements that make them again."""
+async def drop_indexes(tx: Tx, schema: str) -> Indexes:
+    """Drop keys and indexes of a schema's tables; answers, by table, what makes them again."""
     await tx.execute(_PREPARE)
-    again = []
-    for row in await tx.fetch(_CONSTRAINTS, schema):
-        await tx.execute(f"alter table {row['table']} drop constraint {row['name']}")
-        again.append(f"alter table {row['table']} add constraint {row['name']} {row['definition']}")
-    for row in await tx.fetch(_INDEXES, schema):
-        await tx.execute(f"drop index {row['name']}")
-        again.append(row["definition"])
+    again = defaultdict(list)
+    for table, full_name, name, definition in await tx.fetch(_CONSTRAINTS, schema):
+        await tx.execute(f"alter table {full_name} drop constraint {name}")
+        again[table].append(f"alter table {full_name} add constraint {name} {definition}")
+    for table, name, definition in await tx.fetch(_INDEXES, schema):
+        await tx.execute(f"drop index {name}")
+        again[table].append(definition)
     return again
 
 
-async def make_indexes(tx: Tx, again: Sequence[str]) -> None:
-    """Make keys and indexes that were dropped."""
-    for statement in again:
-        await tx.execute(statement, timeout=BULK_STATEMENT_TIMEOUT_S)
+def make_indexes(tx: Tx, again: Indexes, tables: Iterable[str]) -> None:
+    """Let keys and indexes that were dropped of some tables be made, while others are filled."""
+    for table in tables:
+        for statement in again.get(table, ()):
+            execute_soon(tx, statement, timeout_s=BULK_STATEMENT_TIMEOUT_S)

@@ -3,7 +3,9 @@
 import pytest
 
 from rapport.events.v1.events_pb2 import CustomerEventRetracted
+from services.identity.facts import read_fact
 from services.identity.projections import ProfilesView, bulk
+from services.identity.projections.timeline import add_activities
 from services.identity.rules import DEFAULT
 from services.kernel.views.bulk import TooMuchForBulkError
 from services.kernel.views.view import digest
@@ -89,3 +91,27 @@ def test_what_is_read_in_bulk_is_what_is_folded():
     assert "rapport.events.v1.CustomerEventRecorded" in built.heeds
     assert CustomerEventRetracted.DESCRIPTOR.full_name in built.heeds
     assert "rapport.identity.v1.ProfileCreated" not in built.heeds
+
+
+async def test_activities_that_are_copied_are_as_those_that_are_inserted(database):
+    facts = Facts()
+    events = [
+        facts.track(user_id="u"),
+        facts.imported("identify", user_id="u", traits={"email": "ü@x.com", "plan": None}),
+        facts.sent("group", user_id="u", group_id="g", traits={"size": 7}),
+        facts.contact_created("c", email="a@x.com", phone="+493012345"),
+    ]
+    read = [read_fact(DEFAULT, event, {}) for event in events]
+    async with connected(database) as connection:
+        for schema in ("copied", "inserted"):
+            await create(connection, schema)
+        await add_activities(connection, "copied", read)
+        await add_activities(connection, "inserted", read[:1])
+        # One that comes again cannot be copied.
+        await add_activities(connection, "inserted", read)
+
+        copied = await connection.fetch("select * from copied.timeline order by activity_id")
+        assert copied == await connection.fetch(
+            "select * from inserted.timeline order by activity_id"
+        )
+        assert len(copied) == len(events)
