@@ -308,7 +308,10 @@ async def fold(
         return
     applied = await consumer.view.apply(tx, consumer.view.name, events)
     if consumer.policy is not None:
+        # A batch is much to compute, and whoever asks this process meanwhile is to be answered.
+        await asyncio.sleep(0)
         follows = await consumer.policy.react(tx, events, applied)
+        await asyncio.sleep(0)
         await append_with_views(tx, log, views, follows)
 
 
