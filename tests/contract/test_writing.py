@@ -35,6 +35,19 @@ async def test_what_is_asked_next_sees_what_was_begun_before(pool):
     assert [2, 3] == await numbers(pool)
 
 
+async def test_rows_that_are_read_part_by_part_wait_for_writes_too(pool):
+    """Some are begun before the first part, some between two."""
+    seen = []
+    async with transaction(pool) as tx:
+        execute_soon(tx, ADD, [1, 2, 3])
+        async for row in tx.cursor("select number from numbers order by 1", prefetch=1):
+            seen.append(row["number"])
+            execute_soon(tx, ADD, [10 + row["number"]])
+
+    assert [1, 2, 3] == seen
+    assert [1, 2, 3, 11, 12, 13] == await numbers(pool)
+
+
 async def test_a_write_goes_on_while_its_user_gives_way(pool):
     async def is_held():
         held = await pool.fetchval("select count(*) from pg_locks where locktype = 'advisory'")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from asyncpg import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Iterable,
+        Sequence,
+    )
 
     from services.kernel.log.sql import Tx
 
@@ -65,6 +73,16 @@ class WritingConnection(Connection):
     async def fetchval(self, *args: Any, **options: Any) -> Any:
         await self.written()
         return await super().fetchval(*args, **options)
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        return self._behind_writes(super().cursor(*args, **options))
+
+    async def _behind_writes(self, rows: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        each = aiter(rows)
+        with suppress(StopAsyncIteration):
+            while True:
+                await self.written()
+                yield await anext(each)
 
     async def copy_to_table(self, *args: Any, **options: Any) -> str:
         await self.written()
