@@ -69,6 +69,8 @@ if TYPE_CHECKING:
 
 # Verdicts and rule sets are of the own log.
 FACTS = EventTypes(contacts_events, deals_events, customer_events, events_pb2)
+# Somewhat more work per fact, and whoever asks meanwhile waits a fifth as long for a batch.
+BATCH_SIZE_ASKED = 200
 
 
 def background(kernel: Kernel, registry: CollectorRegistry) -> list[Coroutine[Any, Any, None]]:
@@ -99,8 +101,14 @@ SERVICE = Service(
             sources=("contacts", "deals", "events", "identity"),
             event_types=FACTS,
             policy=TellProfileChanges(),
+            batch_size_asked=BATCH_SIZE_ASKED,
         ),
-        Consumer(view=HistoryView(), sources=("identity",), event_types=EventTypes(events_pb2)),
+        Consumer(
+            view=HistoryView(),
+            sources=("identity",),
+            event_types=EventTypes(events_pb2),
+            batch_size_asked=BATCH_SIZE_ASKED,
+        ),
     ),
     servicers=lambda kernel: [
         served(service_pb2, service_pb2_grpc, IdentityService(kernel)),

@@ -235,6 +235,30 @@ async def test_a_batch_that_takes_too_long_is_tried_in_smaller_ones(world, monke
     await asyncio.gather(working, return_exceptions=True)
 
 
+@pytest.mark.parametrize(("is_asked", "sizes"), [(True, [4, 4, 2]), (False, [10])])
+async def test_while_its_process_is_asked_a_worker_takes_smaller_steps(world, is_asked, sizes):
+    applied = []
+
+    class Counting(Tallies):
+        async def apply(self, tx, schema, events):
+            applied.append(len(events))
+            return await super().apply(tx, schema, events)
+
+    await world.record(texts("thing-1", *["x"] * 10))
+    consumer = Consumer(Counting(), ("things",), TEXTS, batch_size_asked=4)
+    projection = world.projection(consumer=consumer)
+    projection.is_asked = lambda: is_asked
+    working = asyncio.create_task(projection.run())
+
+    async def caught_up():
+        assert await world.tallies() == {"thing-1": (10, "x")}
+
+    await eventually(caught_up)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert applied == sizes
+
+
 async def test_work_that_keeps_failing_is_tried_less_and_less_often_until_something_was_applied(
     world, monkeypatch
 ):

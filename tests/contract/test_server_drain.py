@@ -54,6 +54,16 @@ async def test_a_call_in_flight_is_finished_and_a_new_one_refused(echo_world):
     assert answer.events[0].position == 7
 
 
+async def test_a_server_knows_that_it_is_asked_and_that_it_was_long_ago(echo_world, monkeypatch):
+    peer = await echo_world.peer(lambda: echo_world.caller("echo.*"))
+    before = echo_world.server.is_asked()
+    await peer.get(ReadLogRequest())
+    just_then = echo_world.server.is_asked()
+    monkeypatch.setattr("services.kernel.rpc.pipeline.ASKED_WITHIN_S", 0)
+
+    assert (before, just_then, echo_world.server.is_asked()) == (False, True, False)
+
+
 async def test_what_does_not_end_within_the_grace_is_cancelled(echo_world):
     held = echo_world.echo.get = Held()
     peer = await echo_world.peer(lambda: echo_world.caller("echo.*"))

@@ -347,6 +347,7 @@ def _start_projections(
                 owner=str(new_id()),
                 metrics=metrics,
                 views=service.views,
+                is_asked=process.server.is_asked,
             )
             process.tasks.spawn(
                 "projection", projection.run(), f"{consumer.name} {source}-{partition}"

@@ -8,6 +8,7 @@ on every call.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ Authenticate = Callable[[Metadata], Awaitable[Caller]]
 
 CALLS_MAX: Final = 1000
 """Calls that one server serves at the same time, streams included."""
+
+ASKED_WITHIN_S: Final = 1.0
+"""Whoever was asked so recently is likely to be asked again."""
 
 LOOKERS_MAX: Final = 100
 """Streams of health and reflection, which need no credential, at the same time."""
@@ -115,6 +119,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         self._deadlines = deadlines
         self._handlers: dict[str, Any] = {}
         self._in_flight = 0
+        self._asked_at_s = -math.inf
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = asyncio.Event()
@@ -138,6 +143,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
     def drain(self) -> None:
         """Tells the streams that ask `draining()` to come to their end, and refuses new calls."""
         self._draining.set()
+
+    def is_asked(self) -> bool:
+        """Tells whether calls are coming in; a stream that goes on is none."""
+        return asyncio.get_running_loop().time() - self._asked_at_s < ASKED_WITHIN_S
 
     async def idle(self) -> None:
         """Waits until no call is in flight; who only looks on, at health, is sent away then."""
@@ -282,6 +291,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _arrive(self) -> None:
         self._in_flight += 1
+        self._asked_at_s = asyncio.get_running_loop().time()
         self._idle.clear()
 
     def _leave(self) -> None:

@@ -97,6 +97,10 @@ class Server:
         for name in ("", *self._names):
             await self._health.set(name, status)
 
+    def is_asked(self) -> bool:
+        """Tells whether calls are coming in."""
+        return self._pipeline.is_asked()
+
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls and finishes those in flight; cancels what is left after `grace_s`."""
         server, self._server = self._server, None

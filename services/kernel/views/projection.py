@@ -85,12 +85,17 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Consumer(Generic[T]):
-    """A view fed by the feeds of `sources`, and the policy that says what follows."""
+    """A view fed by the feeds of `sources`, and the policy that says what follows.
+
+    While its process is asked, it applies `batch_size_asked` events at once: an answer waits for
+    what a batch computes, and where that is much, it should not wait for the largest.
+    """
 
     view: View[T]
     sources: tuple[str, ...]
     event_types: EventTypes
     policy: Policy[T] | None = None
+    batch_size_asked: int = BATCH_SIZE_MAX
 
     @property
     def name(self) -> str:
@@ -134,6 +139,7 @@ class Projection(Generic[T]):
     owner: str
     metrics: ProjectionMetrics
     views: Sequence[AnyView] = ()  # those of the own log that are read at once
+    is_asked: Callable[[], bool] = lambda: False  # whether calls come in where it works
     lease_s: float = LEASE_S
     place: Place = field(init=False)
     _batch_size: int = field(default=BATCH_SIZE_MAX, init=False)
@@ -146,6 +152,13 @@ class Projection(Generic[T]):
     @property
     def _labels(self) -> tuple[str, str, str]:
         return self.consumer.name, self.source, str(self.partition)
+
+    @property
+    def _size(self) -> int:
+        """How many events are read and applied at once."""
+        if self.is_asked():
+            return min(self._batch_size, self.consumer.batch_size_asked)
+        return self._batch_size
 
     async def run(self) -> None:
         """Work whenever the lease is ours; stops only when going on would be wrong."""
@@ -193,10 +206,10 @@ class Projection(Generic[T]):
     async def _batches(self, reader: Reader) -> AsyncGenerator[Sequence[Logged], None]:
         """What there is to apply; while a full batch is applied, the next is read already."""
         while True:
-            size = self._batch_size
+            size = self._size
             batch = await self._next_batch(reader, size)
             while len(batch) == size:
-                size = self._batch_size
+                size = self._size
                 following = asyncio.create_task(self._next_batch(reader, size))
                 try:
                     yield batch
