@@ -91,10 +91,9 @@ returning w.workspace, w.key, w.account, w.node
 
 # No index leads there, as to activities by their ids: a key ends with that of its event.
 _FORGET_SAID_BY = """
-delete from {schema}.account_words w
-using unnest($1::text[], $2::bytea[]) gone (workspace, event_id)
-where w.workspace = gone.workspace and substr(w.key, 9) = gone.event_id
-returning w.workspace, w.key, w.account, w.node
+delete from {schema}.account_words
+where workspace = $1 and substr(key, 9) = any($2::bytea[])
+returning workspace, key, account, node
 """
 
 _OF_ACCOUNTS = """
@@ -215,8 +214,11 @@ async def forget_words(
     if lost:
         keys = sorted((each.event.workspace, each.fact.key) for each in lost)
         rows += await tx.fetch(_FORGET.format(schema=schema), *columns(keys))
-    if said_by:
-        rows += await tx.fetch(_FORGET_SAID_BY.format(schema=schema), *columns(sorted(said_by)))
+    spoken: dict[str, list[bytes]] = defaultdict(list)
+    for workspace, event_id in sorted(said_by):
+        spoken[workspace].append(event_id)
+    for place in spoken.items():
+        rows += await tx.fetch(_FORGET_SAID_BY.format(schema=schema), *place)
     return [
         LostWord(events[row["workspace"], row["key"][8:]], row["account"], row["node"])
         for row in sorted(rows, key=lambda row: (row["workspace"], row["account"], row["key"]))

@@ -7,6 +7,7 @@ said, so that others can be taken back.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -98,9 +99,8 @@ where t.kind = {TimelineKind.TIMELINE_KIND_CONTACT} and t.said is not null
 
 # No index leads there: it would cost at each event, and this is asked when somebody is erased.
 _HAVING = """
-select distinct t.workspace, t.node
-from {schema}.timeline t
-join unnest($1::text[], $2::uuid[]) asked (workspace, activity_id) using (workspace, activity_id)
+select distinct workspace, node from {schema}.timeline
+where workspace = $1 and activity_id = any($2::uuid[])
 """
 
 _STORED = """
@@ -231,11 +231,14 @@ async def atoms_naming(tx: Tx, schema: str, nodes: Iterable[Place]) -> set[Place
 
 async def atoms_having(tx: Tx, schema: str, activities: Iterable[tuple[str, UUID]]) -> set[Place]:
     """Returns the atoms that have one of some activities."""
-    asked = sorted(activities)
-    if not asked:
-        return set()
-    rows = await tx.fetch(_HAVING.format(schema=schema), *columns(asked))
-    return {(workspace, node) for workspace, node in rows}
+    asked: dict[str, list[UUID]] = defaultdict(list)
+    for workspace, activity_id in sorted(activities):
+        asked[workspace].append(activity_id)
+    found: set[Place] = set()
+    for place in asked.items():
+        rows = await tx.fetch(_HAVING.format(schema=schema), *place)
+        found.update((workspace, node) for workspace, node in rows)
+    return found
 
 
 async def stored_facts(tx: Tx, schema: str, atoms: Iterable[Place]) -> AsyncIterator[Stored]:

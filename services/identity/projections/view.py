@@ -58,6 +58,7 @@ from services.identity.verdicts import last_rulings
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
+from services.kernel.log.writing import execute_soon
 
 _IDEAS = (
     graph_rows,
@@ -94,11 +95,20 @@ FACTS_AHEAD_MAX = 5_000
 FACTS_AT_ONCE = 50
 
 # Plans made while the tables were empty must not outlive that; planning anew costs next to nothing.
-# Some hundred rows are asked for by their keys, so to read a whole table is never right where a key
-# leads to them; the planner thinks so until tables have some hundred thousand rows.
+# Some hundred rows are asked for by their keys, so to read or hash a whole table or index is
+# never right; the planner thinks it is until tables have some hundred thousand rows.
 _PLAN_BY_KEYS = """
-select set_config('plan_cache_mode', 'force_custom_plan', true),
-    set_config('enable_seqscan', 'off', true), set_config('enable_mergejoin', 'off', true)
+set local plan_cache_mode = force_custom_plan;
+set local enable_seqscan = off;
+set local enable_hashjoin = off;
+set local enable_mergejoin = off
+"""
+# Whoever goes on in the transaction may ask for whole tables.
+_PLAN_AS_EVER = """
+set local plan_cache_mode to default;
+set local enable_seqscan to default;
+set local enable_hashjoin to default;
+set local enable_mergejoin to default
 """
 
 
@@ -155,7 +165,7 @@ class ProfilesView:
         heeded = [event for event in events if type(event.event) in HEARD]
         if not heeded:
             return []
-        await tx.fetchrow(_PLAN_BY_KEYS)
+        await tx.execute(_PLAN_BY_KEYS)
         rules = await self.rules(tx, schema, {event.workspace for event in heeded})
         self._rules_last = rules
         still_true, retractions = settle(heeded)
@@ -180,7 +190,9 @@ class ProfilesView:
         told += await _judge(tx, schema, rules, uncommon)
         spoken = await consents.keep_words(tx, schema, facts, uncommon)
         heard_of = unsaid | fell_silent | spoken
-        return told + await consent_statuses.tell_consents(tx, schema, told, heard_of)
+        told += await consent_statuses.tell_consents(tx, schema, told, heard_of)
+        execute_soon(tx, _PLAN_AS_EVER)
+        return told
 
 
 def _uncommon(events: Iterable[Recorded]) -> list[Recorded]:
