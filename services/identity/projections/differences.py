@@ -104,7 +104,7 @@ left join {built}.nodes n on n.workspace = p.workspace and n.node = p.profile
 order by p.workspace, p.profile, p.node
 """
 
-# Those of $2 and $3 lost an activity, so that who counts on counts too many.
+# An activity left those of $2 and $3, or came to them: who counts on may count otherwise.
 _RECOUNTED = """
 with counted as (
     select n.workspace, n.profile, sum(a.activities)::bigint as activities
@@ -183,9 +183,9 @@ class Difference:
 
     async def changes(self) -> AsyncIterator[Change]:
         """Tells the way from one to the other, change by change."""
-        shrunk: set[ProfilePlace] = set()
+        stirred: set[ProfilePlace] = set()
         async for row in self._rows(_GONE, one=self.live, other=self.built, also=_GOING):
-            shrunk.add(_place(row))
+            stirred.add(_place(row))
             yield _done(row).retracted(self.origin(row["workspace"]))
         async for row in self._rows(_CREATED):
             yield created(row["profile"], row["create_time"], self.origin(row["workspace"]))
@@ -194,11 +194,12 @@ class Difference:
         async for change in self._by_profile(_MOVED, self._departures):
             yield change
         async for row in self._rows(_GONE, one=self.built, other=self.live, also=_COMING):
+            stirred.add(_place(row))
             told = row["kind"], row["activity"], row["source"], row["resource"]
             activity = Activity(*told, details="", account=row["account"] or "")
             origin = self.origin(row["workspace"])
             yield _done(row).recorded(origin, activity, row["receive_time"])
-        places = [list(column) for column in zip(*sorted(shrunk), strict=True)] or [[], []]
+        places = [list(column) for column in zip(*sorted(stirred), strict=True)] or [[], []]
         async for row in self._rows(_RECOUNTED, *places):
             whole = row["create_time"], row["last_activity_time"], row["activity_count"]
             yield recounted(row["profile"], whole, self.origin(row["workspace"]))

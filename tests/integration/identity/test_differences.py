@@ -46,6 +46,24 @@ async def test_the_difference_leads_from_any_profiles_to_any_others(
     assert_told(reader, expected(after))
 
 
+async def test_who_lost_as_much_as_came_to_them_is_counted_anew(database):
+    facts = Facts()
+    before = [
+        facts.track(user_id="u1"),
+        facts.track(user_id="u1", anonymous_id="a1"),
+        facts.track(anonymous_id="a1", occurred=0),
+    ]
+    cut = facts.cut(("user_id", "u1"), ("anonymous_id", "a1"))
+    after = [*before, cut, facts.track(user_id="u1", occurred=0)]
+    async with connected(database) as connection:
+        reader = await told(connection, "live", before, random.Random(1))
+        await told(connection, "built", after, random.Random(1))
+        for part in await between(connection):
+            reader.read(part)
+
+    assert_told(reader, expected(after))
+
+
 async def test_between_equal_generations_lies_nothing(database):
     rng, events = Crowd("changed", 3, retracting=3, judging=3).facts()
     async with connected(database) as connection:
