@@ -14,6 +14,7 @@ from asyncpg import Pool
 from rapport.common.v1.envelope_pb2 import Envelope
 from rapport.identity.v1 import events_pb2 as pb
 from services.identity.changes import id_of
+from services.identity.identifiers import account_name
 from services.kernel.erasing.exports import SEARCH_TIMEOUT_S
 from services.kernel.log.log import READ_BATCH_SIZE, read_stream
 from services.kernel.log.recorded import EventTypes, Recorded
@@ -26,6 +27,15 @@ select distinct stream from kernel.events
 where workspace = $1 and erasure is null and starts_with(stream, $2) and exists (
     select from unnest($3::text[]) said where position(convert_to(said, 'UTF8') in data) > 0
 )
+order by stream
+"""
+
+# What was said of somebody amid what others said is told in their streams, which name him nowhere;
+# but when it was taken out, that was told there because of the erasure.
+_CAUSED = """
+select distinct stream from kernel.events
+where workspace = $1 and correlation_id = $2 and erasure is null
+    and (starts_with(stream, $3) or starts_with(stream, $4))
 order by stream
 """
 
@@ -59,11 +69,14 @@ async def telling_of(
     erasure: str = "",
 ) -> Telling:
     """Looks for what was told; what an erasure has told anew is passed by. It takes long."""
-    found, accounts = Telling(), set[str]()
+    found = Telling()
     asked = set(nodes)
+    streams = await _streams_caused(pool, workspace, erasure) if erasure else []
+    accounts = {account_name(s.removeprefix(ACCOUNT)) for s in streams if s.startswith(ACCOUNT)}
+    streams = [stream for stream in streams if stream.startswith(PROFILE)]
     while asked:
         found.atoms |= asked
-        streams = await streams_naming(pool, workspace, PROFILE, asked)
+        streams += await streams_naming(pool, workspace, PROFILE, asked)
         asked = set()
         for stream in streams:
             if stream in found.events:
@@ -75,12 +88,20 @@ async def telling_of(
             found.events[stream] = envelopes
             accounts |= {name for event in events for name in _accounts_in(event)}
             asked |= {atom for event in events for atom in _atoms_in(event)} - found.atoms
+        streams = []
     for account in sorted(accounts):
         stream = ACCOUNT + id_of(account)
         envelopes = await whole_stream(pool, workspace, stream)
         if envelopes and not _is_done(event_types.decode_all(envelopes), erasure, len(nodes)):
             found.events[stream] = envelopes
     return found
+
+
+async def _streams_caused(pool: Pool, workspace: str, erasure: str) -> list[str]:
+    """Returns the streams in which something was told because of an erasure."""
+    asked = workspace, erasure, PROFILE, ACCOUNT
+    rows = await pool.fetch(_CAUSED, *asked, timeout=SEARCH_TIMEOUT_S)
+    return [row["stream"] for row in rows]
 
 
 async def streams_naming(

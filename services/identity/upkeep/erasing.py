@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,17 +25,19 @@ from rapport.identity.v1.erasure_state_pb2 import (
     ErasureState,
 )
 from rapport.identity.v1.events_pb2 import SystemErasureEnded
-from services.identity.asking import ACTOR, SUPPRESSION, Systems, nodes_of, said, told
+from services.identity.asking import ACTOR, OWN, SUPPRESSION, Systems, nodes_of, said, told
 from services.identity.deciders.erasure import DECIDER, extended
 from services.identity.projections import erasure_work
 from services.identity.projections.erasure_work import AtWork, Sealed
 from services.identity.projections.erasures import Row, open_erasures
 from services.identity.projections.rules_in_force import rules_of
+from services.identity.projections.view import ProfilesView
 from services.identity.upkeep.erasure_register import reconcile
 from services.kernel.errors import Aborted, RapportError, Unimplemented
 from services.kernel.log.bell import heard_within
 from services.kernel.log.database import is_passing, transaction
 from services.kernel.log.log import Append, NewEvent, Origin
+from services.kernel.log.tokens import encode_write_token
 from services.kernel.process.runtime import Kernel
 from services.kernel.views.view import append_with_views
 
@@ -58,6 +60,13 @@ RECONCILE_S = 60.0
 RECONCILE_PAUSES = 20
 # Every how many times also where nobody was erased, as far as we know.
 RECONCILE_EVERYWHERE = 60
+
+# Who tells what others are told of is asked when these have ended: what they erase takes facts from
+# profiles, which tell that, and then tell anew what is left; segments are made of that.
+_ASKED_AFTER: Mapping[str, frozenset[str]] = {
+    OWN: frozenset({"contacts", "deals", "events"}),
+    "segments": frozenset({OWN}),
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -132,6 +141,8 @@ class ErasureUpkeep:
             for system in row.state.open_systems
             if system not in at_work or at_work[system].next_time <= now
         ]
+        still_open = set(row.state.open_systems)
+        due = [system for system in due if still_open.isdisjoint(_ASKED_AFTER.get(system, ()))]
         # Who is refused first does not come back while the others are asked.
         if SUPPRESSION in row.state.open_systems:
             due = [system for system in due if system == SUPPRESSION]
@@ -160,6 +171,8 @@ class ErasureUpkeep:
                 answer = subjects.EraseSubjectResponse(finished=True)
                 answer.counts.add(system="identifiers", count=count)
             else:
+                if system == OWN:
+                    await self._hear(row)
                 request = subjects.EraseSubjectRequest(
                     erasure=DECIDER.name(row.aggregate_id),
                     key=row.state.fact_key(),
@@ -189,6 +202,14 @@ class ErasureUpkeep:
         )
         await erasure_work.save_work(self._kernel.pool, *_key(row), system, work)
         return _Turn(also=also)
+
+    async def _hear(self, row: Row) -> None:
+        """Waits until profiles have heard of what was erased before identity is asked."""
+        for name in sorted(_ASKED_AFTER[OWN]):
+            ended = row.state.systems.get(name)
+            if ended is not None and ended.state == ERASURE_STATE_FINISHED:
+                token = encode_write_token(name, await self._kernel.sources[name].heads())
+                await self._kernel.freshness.wait(ProfilesView.name, token)
 
     async def _failed(
         self, row: Row, system: str, error: Exception, before: AtWork | None

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A log: `read` answers the events after a position, `partitions` asks which there are."""
+    """A log: `read` answers the events after a position, `heads` where each partition ends."""
 
     read: HoleReader
-    partitions: Callable[[], Awaitable[Sequence[int]]]
+    heads: Callable[[], Awaitable[Mapping[int, int]]]
 
 
 def own_source(pool: Pool) -> Source:
@@ -37,10 +37,10 @@ def own_source(pool: Pool) -> Source:
     async def read(partition: int, after_position: int, limit: int) -> Sequence[Envelope]:
         return await read_partition(pool, partition, after=after_position, limit=limit)
 
-    async def partitions() -> Sequence[int]:
-        return list(await read_heads(pool))
+    async def heads() -> Mapping[int, int]:
+        return await read_heads(pool)
 
-    return Source(read, partitions)
+    return Source(read, heads)
 
 
 @asynccontextmanager
@@ -75,8 +75,8 @@ async def open_sources(
 
 
 def _peer_source(stub: log_service_pb2_grpc.LogServiceStub, name: str) -> Source:
-    async def partitions() -> Sequence[int]:
-        heads = await stub.GetHeads(log_service_pb2.GetHeadsRequest())
-        return [head.partition for head in heads.heads]
+    async def heads() -> Mapping[int, int]:
+        answer = await stub.GetHeads(log_service_pb2.GetHeadsRequest())
+        return {head.partition: head.position for head in answer.heads}
 
-    return Source(hole_reader(stub, name), partitions)
+    return Source(hole_reader(stub, name), heads)

@@ -28,7 +28,7 @@ async def partitions_of(
         try:
             known = [p for (name, p) in await read_positions(pool, consumer.name) if name == source]
             if not known:
-                known = list(await sources[source].partitions())
+                known = list(await sources[source].heads())
                 # All or none, else a crash in between would leave the others unknown for ever.
                 async with transaction(pool) as tx:
                     for partition in sorted(known):

@@ -16,6 +16,7 @@ from rapport.common.v1.subjects_pb2 import (
 )
 from rapport.common.v1.subjects_pb2_grpc import SubjectsServiceStub
 from rapport.events.v1 import events_pb2 as customer_events_pb2
+from rapport.events.v1.events_pb2 import CustomerEventsErased
 from rapport.identity.v1.events_pb2 import (
     ErasureCreated,
     IdentifiersCut,
@@ -87,6 +88,15 @@ class Platform:
         """Records customer events; answers the token of that write."""
         return await record(self.events, {fact.stream: [fact.event] for fact in facts}, facts[0])
 
+    async def erase_at_source(self, facts, erasure):
+        """Their own log erases customer events, and says so."""
+        streams = [fact.stream for fact in facts]
+        rows = await self.events.kernel.pool.fetch(
+            "select event_id from kernel.events where stream = any($1)", streams
+        )
+        fact = CustomerEventsErased(cause=erasure, event_ids=[row[0].bytes for row in rows])
+        return await record(self.events, {"gone-1": [fact]}, because_of=erasure)
+
     async def own(self, stream, *messages):
         """Identity records facts of its own."""
         return await record(self.identity, {stream: messages})
@@ -103,11 +113,15 @@ class Platform:
         return {member.profile for member in (await stub.ListSegmentMembers(asked)).members}
 
 
-async def record(asked, streams, fact=None):
+async def record(asked, streams, fact=None, because_of=""):
     kernel = asked.kernel
     workspace = "acme" if fact is None else fact.workspace
     appends = [
-        Append(Origin(workspace, "tests", "", ""), stream, [NewEvent(each) for each in messages])
+        Append(
+            Origin(workspace, "tests", because_of, ""),
+            stream,
+            [NewEvent(each) for each in messages],
+        )
         for stream, messages in streams.items()
     ]
     async with transaction(kernel.pool) as tx:
@@ -193,6 +207,12 @@ async def test_what_was_told_of_an_erased_person_is_gone_and_what_is_left_is_tol
         ours.track("Ordered", anonymous_id="a1"),
         ours.identify(user_id="u2", traits={"city": "Rome"}),
     )
+    # What others say of the person names it nowhere but in their own words.
+    said_by_others = [
+        ours.identify(user_id="u3", traits={"friend": {"email": EMAIL}}),
+        ours.sent("account", group_id="h", traits={"contact": EMAIL}),
+    ]
+    await platform.happen(*said_by_others)
     await platform.happen(theirs.identify(user_id="u1", traits={"city": MARKER}))
     assert (await platform.traits("anonymous_id:a1", token))["city"] == f'"{MARKER}"'
     one, other = judged("user_id", "u1"), judged("anonymous_id", "a1")
@@ -222,6 +242,8 @@ async def test_what_was_told_of_an_erased_person_is_gone_and_what_is_left_is_tol
 
     fact = ErasureCreated(erasure="erasures/e1", key=key, subjects=subjects)
     await platform.own("erasure-e1", fact)
+    token = await platform.erase_at_source(said_by_others, "erasures/e1")
+    assert await platform.traits("user_id:u2", token)
     gone = await erase(platform.identity, asked)
     gone_there = await erase(platform.segments, asked)
 
