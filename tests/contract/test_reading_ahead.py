@@ -88,6 +88,24 @@ async def test_poison_that_was_read_ahead_is_parked_alone(world):
     assert [3] == [row["position"] for row in await world.pool.fetch("table kernel.parked")]
 
 
+async def test_what_fails_already_when_it_is_read_ahead_is_parked_alone(world):
+    await world.record(*(texts(f"thing-{n}", "bad" if n == 3 else "a") for n in range(5)))
+
+    class Stumbling(Tallies):
+        def read_ahead(self, events):
+            assert "bad" not in {event.event.value for event in events}
+
+        async def apply(self, tx, schema, events):
+            self.read_ahead(events)
+            return await super().apply(tx, schema, events)
+
+    async with at_work(world, Consumer(Stumbling(), ("things",), TEXTS)):
+        await eventually(lambda: is_at(world, 5))
+
+    assert {f"thing-{n}": (1, "a") for n in (0, 1, 2, 4)} == await world.tallies()
+    assert [4] == [row["position"] for row in await world.pool.fetch("table kernel.parked")]
+
+
 async def test_who_fails_while_he_reads_ahead_goes_on_where_he_was(world):
     """The connection is lost in the first batch; what was read of the second is read again."""
     await world.record(*(texts(f"thing-{n}", "a") for n in range(4)))

@@ -238,7 +238,9 @@ class Projection(Generic[T]):
             # They are told apart where they can be parked.
             return batch
         if isinstance(view, ReadsAhead):
-            view.read_ahead(events)
+            # What cannot be read fails once more where it is applied, and there it can be parked.
+            with contextlib.suppress(Exception):
+                view.read_ahead(events)
         return events
 
     async def apply(self, lease: Lease, batch: Sequence[Logged]) -> None:
