@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -30,13 +29,7 @@ from rapport.events.v1.customer_event_pb2 import CustomerEvent, CustomerEventTyp
 from rapport.events.v1.events_pb2 import CustomerEventRecorded
 from rapport.identity.v1.service_pb2 import TimelineKind
 from services.identity.graph import Edge
-from services.identity.identifiers import (
-    IDENTIFIERS_REMEMBERED_MAX,
-    Group,
-    Identifier,
-    group,
-    identifier,
-)
+from services.identity.identifiers import Group, Identifier, group, identifier
 from services.identity.preferences import granted_categories
 from services.identity.rules import ANONYMOUS_ID, CONTACT_ID, EMAIL, PHONE, USER_ID, Rules
 from services.identity.sent_ids import sent_ids
@@ -353,12 +346,15 @@ def _crm_fact(
     )
 
 
-# Who comes again comes with the same ids.
-@lru_cache(maxsize=IDENTIFIERS_REMEMBERED_MAX)
 def _live(rules: Rules, workspace: str, raw: Raw) -> tuple[Identifier, ...]:
     """Returns the live identifiers among raw values, each once, the strongest first."""
-    found = {identifier(rules, workspace, name, value) for name, value in raw if value}
-    return tuple(sorted(known for known in found if known is not None))
+    found: list[Identifier] = []
+    for name, value in raw:
+        known = identifier(rules, workspace, name, value) if value else None
+        if known is not None and known not in found:
+            found.append(known)
+    found.sort()
+    return tuple(found)
 
 
 def _read_for(words: tuple[str, ...], text: str) -> dict[str, bytes]:
