@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from services.identity.rules import Rules
 
@@ -30,7 +31,7 @@ NONE: frozenset[str] = frozenset()
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Edge(NamedTuple):
+class Edge(Struct, frozen=True):
     """A connection of two nodes: they were seen together, first by the fact with this key.
 
     `is_link` says that somebody declared them one person (an alias, or a verdict), so that together

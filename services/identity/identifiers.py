@@ -81,7 +81,7 @@ def identifier(rules: Rules, workspace: str, type_name: str, raw: str) -> Identi
     if value is None:
         return None
     # What the CRM itself numbers is never junk, whatever it looks like.
-    if type_name != CONTACT_ID and (is_blocked(value) or _blocker(known)(value.casefold())):
+    if type_name != CONTACT_ID and (is_blocked(value) or _is_blocked_by(known, value)):
         return None
     return Identifier(known.rank, node_of(workspace, type_name, value), type_name, value)
 
@@ -106,6 +106,12 @@ def is_blocked(value: str) -> bool:
     return value.casefold() in BLOCKED_VALUES or _ONLY_ZEROS.fullmatch(value) is not None
 
 
+def _is_blocked_by(known: IdentifierType, value: str) -> bool:
+    """Tells whether a workspace blocks a value of a type."""
+    blocks = known.blocked_values or known.blocked_patterns
+    return bool(blocks) and _blocker(known)(value.casefold())
+
+
 @lru_cache(maxsize=BLOCKERS_REMEMBERED_MAX)
 def _blocker(known: IdentifierType) -> Callable[[str], bool]:
     """Returns what tells whether a workspace blocks a casefolded value of a type."""
@@ -118,15 +124,16 @@ def _blocker(known: IdentifierType) -> Callable[[str], bool]:
 
 def node_of(workspace: str, type_name: str, value: str) -> str:
     """Names the node of an identifier in a workspace: 32 hexadecimal digits."""
-    digest = hashlib.blake2b(
-        f"{type_name}|{value}".encode(), digest_size=NODE_BYTES, key=_workspace_key(workspace)
-    )
+    digest = _keyed(workspace).copy()
+    digest.update(f"{type_name}|{value}".encode())
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=WORKSPACE_KEYS_MAX)
-def _workspace_key(workspace: str) -> bytes:
-    return hashlib.blake2b(workspace.encode(), person=b"rapport/identity").digest()
+def _keyed(workspace: str) -> hashlib.blake2b:
+    """Returns the beginning of all hashes of a workspace, which has taken in its key."""
+    key = hashlib.blake2b(workspace.encode(), person=b"rapport/identity").digest()
+    return hashlib.blake2b(digest_size=NODE_BYTES, key=key)
 
 
 def _as_given(_: Rules, value: str) -> str | None:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -40,7 +40,7 @@ _TEXT = msgspec.json.Decoder(str | int)
 _QUOTING = json.JSONEncoder(ensure_ascii=False)
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True):
     """A trait's value (None: it has none any more), with when it was said, and by which fact."""
 
     value: str | None

