@@ -35,7 +35,7 @@ async def test_no_byte_of_an_erased_person_is_left(platform, door, channel):
         "metadata": (("authorization", f"Bearer {platform['api_key']}"),),
         "timeout": TIMEOUT_S,
     }
-    email = f"{marker}@example.org"
+    email, friend = f"{marker}@example.org", uuid.uuid4().hex
     contact = CreateContactRequest(
         contact_id=uuid.uuid4().hex, given_name=marker, email=email, request_id=str(uuid.uuid4())
     )
@@ -43,6 +43,7 @@ async def test_no_byte_of_an_erased_person_is_left(platform, door, channel):
     await door.track(
         [
             {"type": "identify", "userId": f"u-{marker}", "traits": {"email": email}},
+            {"type": "identify", "userId": friend, "traits": {"friend": {"email": email}}},
             {
                 "type": "track",
                 "event": "Seen",
@@ -57,6 +58,8 @@ async def test_no_byte_of_an_erased_person_is_left(platform, door, channel):
         request = GetProfileRequest(name=f"profiles/user_id:u-{marker}")
         profile = (await identity.GetProfile(request, **options)).profile
         assert {"contact_id", "email", "user_id"} == {known.type for known in profile.identifiers}
+        request = GetProfileRequest(name=f"profiles/user_id:{friend}")
+        assert "friend" in (await identity.GetProfile(request, **options)).profile.traits
 
     await eventually(_found(known), within_s=WITHIN_S)
     erasures = ErasuresServiceStub(channel)
