@@ -128,7 +128,7 @@ class ProfilesView:
         self.rules = rules
         self.events_in_bulk_max = events_in_bulk_max
         self._rules_last: RulesOf = {}
-        self._ahead: dict[UUID, tuple[Rules, Fact | None]] = {}
+        self._ahead: dict[UUID, tuple[Recorded, Rules, Fact | None]] = {}
 
     def tables(self, schema: str) -> str:
         return "".join(idea.TABLES.format(schema=schema) for idea in _IDEAS)
@@ -154,11 +154,12 @@ class ProfilesView:
         for event in events:
             rules = self._rules_last.get(event.workspace)
             if rules is not None and type(event.event) is _COMMON:
-                self._ahead[event.event_id] = rules, read_fact(rules, event, {})
+                self._ahead[event.event_id] = event, rules, read_fact(rules, event, {})
 
     def _read(self, rules: Rules, event: Recorded, contacts: Mapping[UUID, str]) -> Fact | None:
-        by, fact = self._ahead.pop(event.event_id, (None, None))
-        return fact if by is rules else read_fact(rules, event, contacts)
+        # What is read again may say less: somebody may have been erased of it.
+        of, by, fact = self._ahead.pop(event.event_id, (None, None, None))
+        return fact if of is event and by is rules else read_fact(rules, event, contacts)
 
     async def apply(self, tx: Tx, schema: str, events: Sequence[Recorded]) -> list[Change]:
         """Folds events into the tables; returns what that changed, in the order to tell it."""

@@ -5,10 +5,12 @@ import pytest
 from rapport.identity.v1.events_pb2 import ConsentDenied, ConsentGranted
 from services.identity.consents import Status
 from services.identity.facts import ERASED
+from services.identity.rules import DEFAULT
 from services.kernel.errors import NotFound
+from services.kernel.log.database import transaction
 from tests.consents_world import consented, created, have_purposes
 from tests.erasures_world import contact_erased, erased, events_erased
-from tests.identity_world import Facts
+from tests.identity_world import Facts, view_of
 
 MARKER = "valparaiso"
 EMAIL = f"{MARKER}@x.com"
@@ -199,3 +201,21 @@ async def test_what_its_own_log_has_erased_is_gone_though_nobody_said_it(people,
     ]
     assert await people.happens_at_once(at_once, events_erased(facts, at_once)) == []
     assert await people.accounts() == {"g"}
+
+
+async def test_what_was_read_ahead_is_not_remembered_of_an_event_that_says_less_by_now(
+    people, facts
+):
+    """A worker lost its lease to an erasure behind what it had read, and reads that again."""
+    view = view_of(DEFAULT)
+    named = facts.track(MARKER, user_id=MARKER)
+    left = named._replace(event=facts.track(user_id="u1").event)
+    async with transaction(people.pool) as tx:
+        await view.apply(tx, "profiles", [facts.track(user_id="u1")])
+    view.read_ahead([named])
+
+    async with transaction(people.pool) as tx:
+        await view.apply(tx, "profiles", [left])
+
+    assert await people.activities("user_id:u1") == ["Product Viewed"] * 2
+    assert await tables_with(people, MARKER) == []
