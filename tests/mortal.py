@@ -7,7 +7,7 @@ from services.kernel.log.database import transaction
 _SPENT = {
     *("execute", "fetch", "fetchval", "fetchrow", "cursor"),
     *("copy_to_table", "copy_records_to_table"),
-    *("execute_soon", "copy_soon"),
+    *("execute_soon", "copy_soon", "copy_encoded_soon"),
 }
 
 

@@ -185,7 +185,9 @@ def test_a_late_fact_needs_only_the_periods_since_it_occurred(asked):
 
 
 def moves(history):
-    return [fact for fact in history if not is_change(fact)]
+    """A deal that was deleted for a while may be told to have moved meanwhile."""
+    deletions = (events_pb2.DealDeleted, events_pb2.DealUndeleted)
+    return [fact for fact in history if not (is_change(fact) or isinstance(fact, deletions))]
 
 
 def changes(history):

@@ -58,7 +58,6 @@ from services.identity.verdicts import last_rulings
 from services.kernel.log.log import Origin
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx
-from services.kernel.log.writing import execute_soon
 
 _IDEAS = (
     graph_rows,
@@ -192,7 +191,8 @@ class ProfilesView:
         spoken = await consents.keep_words(tx, schema, facts, uncommon)
         heard_of = unsaid | fell_silent | spoken
         told += await consent_statuses.tell_consents(tx, schema, told, heard_of)
-        execute_soon(tx, _PLAN_AS_EVER)
+        # Awaited, so that nothing is being written any more when this returns.
+        await tx.execute(_PLAN_AS_EVER)
         return told
 
 
