@@ -84,7 +84,7 @@ HEARD = (
 # Nearly all that is heard; it says nothing but a fact.
 _COMMON = CustomerEventRecorded
 
-# A million events with 280 000 identifiers take 0.3 GB of memory at most, 0.2 while they are read.
+# A million events with 440 000 identifiers take 0.5 GB of memory at most.
 EVENTS_IN_BULK_MAX = 5_000_000
 
 # Of so many events, facts are kept that were read ahead; what is never applied is forgotten.

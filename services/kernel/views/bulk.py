@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from services.kernel.views.checkpoint import FencedError, Place
 from services.kernel.views.view import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from asyncpg import Pool
 
@@ -125,7 +126,7 @@ class BulkBuild:
     generation: int
     live: Mapping[tuple[str, int], int]
 
-    async def run(self) -> AsyncIterator[int]:
+    async def run(self) -> AsyncGenerator[int]:
         """Build it; tells how many events are done with. Raises FencedError, TooMuchForBulkError.
 
         Where it is stopped, nothing is left but checkpoints at the beginning.
@@ -138,11 +139,12 @@ class BulkBuild:
             bulk = self.view.bulk(tx, schema_of(self.view.name, self.generation))
             for (source, partition), until in self.live.items():
                 begin = done
-                async for batch, reached in self._batches(source, partition, until, bulk.heeds):
-                    # The database, and whoever else runs in this process, go on meanwhile.
-                    await bulk.add(await asyncio.to_thread(self.event_types.decode_all, batch))
-                    done = begin + reached
-                    yield done
+                async with aclosing(self._batches(source, partition, until, bulk.heeds)) as read:
+                    async for batch, reached in read:
+                        # The database, and whoever else runs in this process, go on meanwhile.
+                        await bulk.add(await asyncio.to_thread(self.event_types.decode_all, batch))
+                        done = begin + reached
+                        yield done
             await bulk.finish()
             for (source, partition), until in self.live.items():
                 place = self._place(source, partition)
@@ -160,7 +162,7 @@ class BulkBuild:
 
     async def _batches(
         self, source: str, partition: int, until: int, heeds: frozenset[str]
-    ) -> AsyncIterator[tuple[Sequence[Envelope], int]]:
+    ) -> AsyncGenerator[tuple[Sequence[Envelope], int]]:
         """What is heeded of a log until a position, and where that is; the next is read ahead."""
         after = 0
         ahead = asyncio.ensure_future(self._next(source, partition, after, until, heeds))

@@ -12,7 +12,7 @@ between two generations says so in the swap's transaction, and its policy append
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ from services.kernel.views.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from asyncpg import Pool
 
@@ -156,8 +156,10 @@ class Rebuild:
         started = time.monotonic()
         applied = 0
         try:
-            async for applied, total in self._build_in_bulk(generation):
-                yield Progress(applied, total, time.monotonic() - started)
+            # Who stops it may go on once all of it has stopped.
+            async with aclosing(self._build_in_bulk(generation)) as built_in_bulk:
+                async for applied, total in built_in_bulk:
+                    yield Progress(applied, total, time.monotonic() - started)
         except TooMuchForBulkError as reason:
             _log.warning("rebuild.not_in_bulk", view=self.view.name, reason=str(reason))
             applied = 0
@@ -287,7 +289,7 @@ class Rebuild:
             live = {(self.log.service, partition): head for partition, head in heads.items()}
         return live, await read_positions(self.pool, self.view.name, generation)
 
-    async def _build_in_bulk(self, generation: int) -> AsyncIterator[tuple[int, int]]:
+    async def _build_in_bulk(self, generation: int) -> AsyncGenerator[tuple[int, int]]:
         """Build an empty generation at once, in one transaction; tells events read, and of all."""
         live, built = await self._positions(generation)
         total = sum(live.values())
@@ -300,8 +302,9 @@ class Rebuild:
             self.pool, self.log.service, view, self.event_types, self._read, generation, live
         )
         try:
-            async for done in build.run():
-                yield done, total
+            async with aclosing(build.run()) as running:
+                async for done in running:
+                    yield done, total
         except FencedError as reason:
             raise RebuildError(str(reason)) from None
 
