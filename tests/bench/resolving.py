@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,17 +25,28 @@ from asyncpg import Pool
 from deploy.stack.postgres import Postgres
 from deploy.stack.settings import Settings
 from services.identity.__main__ import SERVICE
+from services.identity.facts import read_fact
+from services.identity.projections.assertions import Swing
+from services.identity.projections.atoms import add_to_atoms, save_atoms
+from services.identity.projections.islands import Islands
+from services.identity.projections.step import profiles_of
+from services.identity.projections.view import PLAN_BY_KEYS
+from services.identity.rules import DEFAULT
 from services.kernel.clock import SystemClock, new_ids
 from services.kernel.feed.source import own_source
-from services.kernel.log.log import Log
+from services.kernel.log.database import transaction
+from services.kernel.log.log import Log, read_all
 from services.kernel.log.reader import LogReader
 from services.kernel.process.garbage import collect_garbage_rarely
 from services.kernel.process.runtime import make_kernel, open_pool, prepare_database
 from services.kernel.views.rebuild import Rebuild
+from services.kernel.views.view import digest
 from tests.bench.consuming import follow_feed
 from tests.bench.crowd import Crowd
 from tests.bench.facts import fill
 from tests.bench.section_rebuild import copy_of_built
+
+_ALONE = "graph_alone"
 
 _COUNTS = """
 select (select count(*) from profiles.nodes) as identifiers,
@@ -55,6 +67,7 @@ async def measure(postgres: Postgres, events: int, people: int) -> None:
         await fill(source, "events", Crowd(people).facts(events))
         tell("the log is filled", events, time.perf_counter() - began)
         await as_it_comes(pool, source, events)
+        await graph_alone(pool, source, events)
         await at_once(pool, source, events)
 
 
@@ -73,6 +86,34 @@ async def as_it_comes(pool: Pool, source: Pool, events: int) -> None:
     tell("as it comes", done.count, done.seconds)
     row = await pool.fetchrow(_COUNTS)
     say(", ".join(f"{count} {what}" for what, count in dict(row).items()))
+
+
+async def graph_alone(pool: Pool, source: Pool, events: int) -> None:
+    """Resolves the log batch by batch, and keeps who is who and since when, but nothing else.
+
+    So engines are compared that hold no timeline and tell nobody; it leaves the same graph.
+    """
+    view, event_types = SERVICE.consumers[0].view, SERVICE.consumers[0].event_types
+    async with transaction(pool) as tx:
+        await tx.execute(f"create schema {_ALONE}; {view.tables(_ALONE)}")
+    rules = defaultdict(lambda: DEFAULT)
+    began = time.perf_counter()
+    async for batch in read_all(source, 0, after=0, until=events):
+        read = (read_fact(DEFAULT, event, {}) for event in event_types.decode_all(batch))
+        facts = [fact for fact in read if fact is not None]
+        async with transaction(pool) as tx:
+            await tx.execute(PLAN_BY_KEYS)
+            touched = Islands(tx, _ALONE, rules)
+            await touched.join(facts, Swing())
+            growth = add_to_atoms(touched.atoms, facts)
+            touched.save(profiles_of(touched.clusters, touched.atoms))
+            save_atoms(tx, _ALONE, growth)
+    tell("the graph alone", events, time.perf_counter() - began)
+    async with pool.acquire() as connection:
+        ours, alone = await digest(connection, view.name), await digest(connection, _ALONE)
+    graph = ("nodes", "edges", "atoms")
+    same = all(ours[table] == alone[table] for table in graph)
+    say("the same graph" if same else f"DIFFERENT: {ours} {alone}")
 
 
 async def at_once(pool: Pool, source: Pool, events: int) -> None:

@@ -96,7 +96,7 @@ FACTS_AT_ONCE = 50
 # Plans made while the tables were empty must not outlive that; planning anew costs next to nothing.
 # Some hundred rows are asked for by their keys, so to read or hash a whole table or index is
 # never right; the planner thinks it is until tables have some hundred thousand rows.
-_PLAN_BY_KEYS = """
+PLAN_BY_KEYS = """
 set local plan_cache_mode = force_custom_plan;
 set local enable_seqscan = off;
 set local enable_hashjoin = off;
@@ -165,7 +165,7 @@ class ProfilesView:
         heeded = [event for event in events if type(event.event) in HEARD]
         if not heeded:
             return []
-        await tx.execute(_PLAN_BY_KEYS)
+        await tx.execute(PLAN_BY_KEYS)
         rules = await self.rules(tx, schema, {event.workspace for event in heeded})
         self._rules_last = rules
         still_true, retractions = settle(heeded)
