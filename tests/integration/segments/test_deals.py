@@ -2,10 +2,10 @@
 
 from datetime import UTC
 
-import asyncpg
 import pytest
 
 from services.kernel.clock import FixedClock
+from services.kernel.process.runtime import open_pool
 from tests.identity_world import Facts, apply, at, create
 from tests.segments_world import SegmentsWorld, trait
 
@@ -13,7 +13,7 @@ from tests.segments_world import SegmentsWorld, trait
 @pytest.fixture
 async def platform(database):
     """Identity's view and the segments, on one database, without a feed in between."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
+    async with open_pool(database) as pool:
         world = SegmentsWorld(pool, FixedClock(at(60)))
         await world.prepare()
         async with pool.acquire() as connection:
