@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -65,7 +66,8 @@ UNFLUSHED = {"fsync": "off", "full_page_writes": "off"}
 class Postgres:
     """One server and its data directory, which is kept between runs and checked for its version.
 
-    `is_throwaway` is for data that nobody misses when the machine goes down.
+    `is_throwaway` is for data that nobody misses when the machine goes down. `settings` are those
+    that differ from SETTINGS.
     """
 
     # Fast shutdown: sessions are ended, data is flushed.
@@ -79,13 +81,14 @@ class Postgres:
         tcp_port: int | None = None,
         bin_dir: Path | None = None,
         is_throwaway: bool = False,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._place = data_dir.absolute()
         self.log = log or self._place.with_suffix(".log")
         self.tcp_port = tcp_port
         self._bin_dir = bin_dir
         self._is_throwaway = is_throwaway
-        self._settings = SETTINGS | (UNFLUSHED if is_throwaway else {})
+        self._settings = SETTINGS | (UNFLUSHED if is_throwaway else {}) | dict(settings or {})
         self._user = ROOT_RUNS_AS if os.geteuid() == 0 else None
         self._short_socket_dir: Path | None = None
         self._child: Child | None = None

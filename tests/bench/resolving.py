@@ -46,6 +46,9 @@ from tests.bench.crowd import Crowd
 from tests.bench.facts import fill
 from tests.bench.section_rebuild import copy_of_built
 
+# A server of its own for some million people; the stack's are development sizes.
+PRODUCTION = {"shared_buffers": "4GB", "max_wal_size": "16GB"}
+
 _ALONE = "graph_alone"
 
 _COUNTS = """
@@ -152,7 +155,8 @@ def main(arguments: Sequence[str]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = Path(tempfile.mkdtemp(prefix="rapport-bench-"))
     folder.chmod(0o711)
-    postgres = Postgres(folder / "postgres", bin_dir=Settings.from_env().postgres_bin)
+    binaries = Settings.from_env().postgres_bin
+    postgres = Postgres(folder / "postgres", bin_dir=binaries, settings=PRODUCTION)
     try:
         postgres.start()
         # As every process of the platform runs.
