@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.identity.facts import Fact
-from services.identity.projections.graph_rows import copy
 from services.identity.retraction import Kept
 from services.identity.traits import Said, later
 from services.kernel.log.sql import Tx, columns
-from services.kernel.log.writing import execute_soon
+from services.kernel.log.writing import add_rows_soon, change_rows_soon
 
 TABLES = """
 create table {schema}.atoms (
@@ -119,8 +118,8 @@ def add_to_atoms(atoms: dict[str, Atom], facts: Iterable[Fact]) -> Growth:
 
 def save_atoms(tx: Tx, schema: str, growth: Growth) -> None:
     """Saves atoms that are new, and those that have grown."""
-    copy(tx, schema, "atoms", _rows(growth.new))
-    _save(tx, schema, growth.grown)
+    add_rows_soon(tx, schema, "atoms", _rows(growth.new))
+    change_rows_soon(tx, _SAVE.format(schema=schema), _rows(growth.grown))
 
 
 def replace_atoms(
@@ -139,14 +138,8 @@ def replace_atoms(
             gone.append(place)
         else:
             left[place] = atoms[node] = atom
-    if gone:
-        execute_soon(tx, _DROP.format(schema=schema), *columns(sorted(gone)))
-    _save(tx, schema, left)
-
-
-def _save(tx: Tx, schema: str, atoms: Mapping[AtomPlace, Atom]) -> None:
-    if atoms:
-        execute_soon(tx, _SAVE.format(schema=schema), *columns(sorted(_rows(atoms))))
+    change_rows_soon(tx, _DROP.format(schema=schema), gone)
+    change_rows_soon(tx, _SAVE.format(schema=schema), _rows(left))
 
 
 def _rows(atoms: Mapping[AtomPlace, Atom]) -> list[Row]:
@@ -203,16 +196,11 @@ def replace_traits(
             {(*place, name): said for name, said in left.items() if said != known.get(name)}
         )
         after[node] = dict(left)
-    if gone:
-        execute_soon(tx, _DROP_TRAITS.format(schema=schema), *columns(sorted(gone)))
+    change_rows_soon(tx, _DROP_TRAITS.format(schema=schema), gone)
     _save_traits(tx, schema, changed)
     return after
 
 
 def _save_traits(tx: Tx, schema: str, changed: Mapping[TraitPlace, Said]) -> None:
-    rows = [
-        (*place, said.value, said.occur_time, said.key)
-        for place, said in sorted(changed.items(), key=lambda item: item[0])
-    ]
-    if rows:
-        execute_soon(tx, _SAVE_TRAITS.format(schema=schema), *columns(rows))
+    rows = [(*place, said.value, said.occur_time, said.key) for place, said in changed.items()]
+    change_rows_soon(tx, _SAVE_TRAITS.format(schema=schema), rows)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from services.identity.graph import Edge
-from services.kernel.log.sql import Tx
-from services.kernel.log.writing import copy_soon
 
 # `is_hub` says that a node is shared: its edges are set aside, and count as rejected. `profile` is
 # null for a node that no fact belongs to and that nothing joins.
@@ -140,13 +136,3 @@ where e.workspace = gone.workspace and e.weak = gone.weak and e.strong = gone.st
 
 Place = tuple[str, str]  # workspace, node
 StoredEdge = tuple[Edge, bool]  # with whether it is rejected
-
-
-def copy(tx: Tx, schema: str, table: str, rows: Iterable[tuple[object, ...]]) -> None:
-    """Lets rows be added that are not there, with all columns, by their keys.
-
-    Far cheaper than to insert what may be there.
-    """
-    found = sorted(rows)
-    if found:
-        copy_soon(tx, schema, table, found)

@@ -21,8 +21,7 @@ from services.identity.projections.flags import load_flags
 from services.identity.projections.graph_rows import Place, StoredEdge
 from services.identity.projections.region import Region
 from services.identity.projections.verdicts import mark
-from services.kernel.log.sql import columns
-from services.kernel.log.writing import execute_soon
+from services.kernel.log.writing import add_rows_soon, change_rows_soon
 
 
 @dataclass(slots=True)
@@ -84,10 +83,10 @@ class Islands(Region):
         edges: list[tuple[object, ...]] = []
         for pair, (edge, is_rejected) in self.changed_edges.items():
             row = self.workspaces[edge.weak], *pair, edge.key, edge.is_link, is_rejected
-            # Of a new node there is no edge yet, and to copy rows is far cheaper.
+            # Of a new node there is no edge yet.
             (added if pair[0] in self._new else edges).append(row)
-        graph_rows.copy(self.tx, self.schema, "nodes", new)
-        graph_rows.copy(self.tx, self.schema, "edges", added)
+        add_rows_soon(self.tx, self.schema, "nodes", new)
+        add_rows_soon(self.tx, self.schema, "edges", added)
         dropped = [(self.workspaces[weak], weak, strong) for weak, strong in self.dropped_edges]
         for statement, rows in (
             (graph_rows.MOVE_NODES, moved),
@@ -95,8 +94,7 @@ class Islands(Region):
             (graph_rows.SAVE_EDGES, edges),
             (graph_rows.DROP_EDGES, dropped),
         ):
-            if rows:
-                execute_soon(self.tx, statement.format(schema=self.schema), *columns(sorted(rows)))
+            change_rows_soon(self.tx, statement.format(schema=self.schema), rows)
         links = [(self.workspaces[pair[0]], *pair, no) for pair, no in self._marked_links.items()]
         mark(self.tx, self.schema, links)
 

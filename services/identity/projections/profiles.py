@@ -13,15 +13,14 @@ from asyncpg import Pool
 
 from services.identity.changes import Whole
 from services.identity.identifiers import identifier
-from services.identity.projections.graph_rows import copy
 from services.identity.projections.rules_in_force import rules_of
 from services.identity.rules import Rules
 from services.identity.traits import Said, quoted
 from services.kernel.errors import InvalidArgument, NotFound
 from services.kernel.lists.filter import Field, Fields, Kind
 from services.kernel.lists.paging import Listing, Table
-from services.kernel.log.sql import Tx, columns
-from services.kernel.log.writing import execute_soon
+from services.kernel.log.sql import Tx
+from services.kernel.log.writing import add_rows_soon, change_rows_soon
 
 TABLES = """
 create table {schema}.profiles (
@@ -110,14 +109,11 @@ def save_profiles(
             added.append((*place, *whole, traits_json(traits.get(place, {}))))
         else:
             kept.append((*place, *whole))
-    copy(tx, schema, "profiles", added)
-    if kept:
-        execute_soon(tx, _SAVE.format(schema=schema), *columns(sorted(kept)))
+    add_rows_soon(tx, schema, "profiles", added)
+    change_rows_soon(tx, _SAVE.format(schema=schema), kept)
     texts = [(*place, traits_json(said)) for place, said in traits.items() if place not in new]
-    if texts:
-        execute_soon(tx, _SAVE_TRAITS.format(schema=schema), *columns(sorted(texts)))
-    if gone:
-        execute_soon(tx, _DROP.format(schema=schema), *columns(sorted(gone)))
+    change_rows_soon(tx, _SAVE_TRAITS.format(schema=schema), texts)
+    change_rows_soon(tx, _DROP.format(schema=schema), gone)
 
 
 async def find_profile_id(pool: Pool, workspace: str, name: str) -> str:

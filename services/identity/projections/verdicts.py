@@ -16,7 +16,7 @@ from services.identity.traits import Traits
 from services.identity.verdicts import JudgedPlace, Kind, Ruling
 from services.kernel.log.recorded import Recorded
 from services.kernel.log.sql import Tx, columns
-from services.kernel.log.writing import execute_soon
+from services.kernel.log.writing import change_rows_soon
 
 TABLES = """
 create table {schema}.verdicts (
@@ -208,9 +208,7 @@ async def load_verdicts(tx: Tx, schema: str, places: Iterable[Place]) -> list[He
 
 def mark(tx: Tx, schema: str, links: Iterable[tuple[str, str, str, bool]]) -> None:
     """Saves of links, by workspace and pair, whether they could not be followed."""
-    rows = sorted(links)
-    if rows:
-        execute_soon(tx, _MARK.format(schema=schema), *columns(rows))
+    change_rows_soon(tx, _MARK.format(schema=schema), links)
 
 
 async def count_others(pool: Pool, workspace: str, pair: Pair) -> dict[str, int]:

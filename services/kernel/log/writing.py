@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asyncpg import Connection
 
+from services.kernel.log.sql import columns
+
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterable,
@@ -117,6 +119,23 @@ def copy_soon(
     cast("WritingConnection", tx).copy_soon(
         table, schema_name=schema, columns=columns, records=rows, timeout=timeout_s
     )
+
+
+def add_rows_soon(tx: Tx, schema: str, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Lets rows be added, in their order, that are known not to be there.
+
+    Far cheaper than to insert what may be there. Without rows nothing is sent.
+    """
+    found = sorted(rows)
+    if found:
+        copy_soon(tx, schema, table, found)
+
+
+def change_rows_soon(tx: Tx, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Lets a statement go on that takes rows as arrays, in their order; without any, nothing."""
+    found = sorted(rows)
+    if found:
+        execute_soon(tx, statement, *columns(found))
 
 
 async def written(tx: Tx) -> None:
