@@ -7,10 +7,11 @@ together by them is resolved anew. What is told is the way there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from services.identity import changes
 from services.identity.changes import Change
-from services.identity.erasures import Place, erased_activities, erased_by
+from services.identity.erasures import Place, erased_by
 from services.identity.projections import (
     accounts,
     assertions,
@@ -56,14 +57,17 @@ async def retract(
 
 
 async def erase(
-    tx: Tx, schema: str, rules: RulesOf, events: Sequence[Recorded]
+    tx: Tx,
+    schema: str,
+    rules: RulesOf,
+    events: Sequence[Recorded],
+    activities: Mapping[tuple[str, UUID], Recorded],
 ) -> tuple[list[Change], dict[Place, Recorded]]:
-    """Takes out what names erased nodes; what comes of it later is not heard.
+    """Takes out what names erased nodes, and `activities`; what comes of it later is not heard.
 
     Returns what that changes, and under which nodes words on consent are gone.
     """
     erased = await erased_nodes.erase_nodes(tx, schema, erased_by(events))
-    activities = erased_activities(events)
     if not erased and not activities:
         return [], {}
     keys = {place: each.key for place, each in erased.items()}

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from services.identity.facts import Fact
 from services.identity.retraction import said_by
-from services.kernel.log.copying import LENGTH, NULL, microseconds, since_2000, text
+from services.kernel.log.copying import LENGTH, NULL, text, timestamptz, timestamptz_of
 
 # What is the same for many activities comes first, in one piece.
 COLUMNS = (
@@ -43,7 +43,7 @@ def encoded(facts: Iterable[Fact]) -> Iterator[bytes]:
         node, resource = fact.atom.encode(), shown.resource.encode()
         details = shown.details.encode()
         said = said_by(fact)
-        occur_us, receive_us = microseconds(fact.occur_time), since_2000(received_us)
+        occur_us, receive_us = timestamptz(fact.occur_time), timestamptz_of(received_us)
         yield _shared(
             fact.workspace, shown.kind, fact.is_imported, shown.name, shown.source, shown.account
         )

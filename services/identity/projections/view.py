@@ -171,9 +171,10 @@ class ProfilesView:
         still_true, retractions = settle(heeded)
         told, unsaid = await retract(tx, schema, rules, retractions) if retractions else ([], {})
         rare = _uncommon(heeded)
-        erased, fell_silent = await erase(tx, schema, rules, rare)
+        gone = erased_activities(rare)
+        erased, fell_silent = await erase(tx, schema, rules, rare, gone)
         told += erased
-        still_true = _not_taken_out(erased_activities(rare), still_true)
+        still_true = _not_taken_out(gone, still_true)
         still_true = await _not_erased_words(tx, schema, still_true)
         uncommon = _uncommon(still_true)
         heard = await deal_words.hear(tx, schema, uncommon)

@@ -26,12 +26,12 @@ _MICROSECOND = timedelta(microseconds=1)
 _1970_US = (datetime(1970, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
-def microseconds(moment: datetime) -> int:
-    """A timestamptz: microseconds since 2000."""
+def timestamptz(moment: datetime) -> int:
+    """A moment as PostgreSQL has it: microseconds since 2000."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def since_2000(since_1970_us: int) -> int:
+def timestamptz_of(since_1970_us: int) -> int:
     """The same of microseconds since 1970."""
     return since_1970_us + _1970_US
 

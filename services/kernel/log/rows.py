@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import ResourceExhausted
-from services.kernel.log.copying import LENGTH, microseconds, text
+from services.kernel.log.copying import LENGTH, text, timestamptz
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +70,9 @@ def encoded(events: Sequence[Recorded]) -> list[bytes]:
         ) = event
         shared = (partition, workspace, type_name, actor, correlation_id, record_time)
         if shared != told:
-            told, record_us = shared, microseconds(record_time)
+            told, record_us = shared, timestamptz(record_time)
             common = _common(event, record_us)
-        occur_us = record_us if occur_time is record_time else microseconds(occur_time)
+        occur_us = record_us if occur_time is record_time else timestamptz(occur_time)
         of, cause, data = stream.encode(), causation_id.encode(), data_of(event)
         own = _OWN(8, position, 8, version, 16, event_id.bytes, 8, occur_us, len(of))
         pieces += (common, own, of, LENGTH(len(cause)), cause, LENGTH(len(data)), data)

@@ -1,7 +1,8 @@
 """Projections: consumers that fold feeds into a view, exactly once.
 
 One batch is one transaction: move the checkpoint (compare-and-set, which fences zombies), fold
-the events, append what the policy says follows. A batch that fails is halved until the guilty
+the events, append what the policy says follows. While a full one is applied, the next is read and
+decoded; who is fenced drops it. A batch that fails is halved until the guilty
 event stands alone; that one is parked with its reason, unless the failure was the database's or
 the network's, which is waited for and never skipped.
 """
